@@ -1,0 +1,45 @@
+// Quantized tensors in memory, independent of any file: codes, scales, zero points, and the arithmetic
+// that turns them back into weights.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "neap/matrix.h"
+#include "neap/tensor.h"
+
+namespace neap {
+
+// A uniform integer grid per group of consecutive inputs of a row: weight = scale (code - zero).
+struct GroupLayout {
+  int bits = 4;                     // 1 .. 8
+  std::int64_t group = 128;         // inputs that share a scale; 0: the whole row
+  bool symmetric = true;            // zero is 2^(bits-1) everywhere and not stored
+  DType scale_type = DType::bf16;   // f16, bf16 or f32, as stored
+
+  // Groups per row of `cols` inputs; the last one is shorter where `group` does not divide.
+  std::int64_t groups(std::int64_t cols) const;
+  bool operator==(const GroupLayout&) const = default;
+};
+
+struct QuantizedTensor {
+  GroupLayout layout;
+  std::int64_t rows = 0, cols = 0;
+  std::vector<std::uint8_t> codes;  // (rows, cols), each in [0, 2^bits)
+  std::vector<float> scales;        // (rows, groups), each exact in layout.scale_type, finite, > 0
+  std::vector<std::uint8_t> zeros;  // (rows, groups), each in [0, 2^bits); empty when symmetric
+
+  bool operator==(const QuantizedTensor&) const = default;
+};
+
+// Rows [first, first + count) as float(scale) * float(code - zero), one fp32 rounding.
+// out: (count, cols).
+void dequantize(const QuantizedTensor& tensor, std::int64_t first, std::int64_t count,
+                MatrixView<float> out);
+
+// Bits that codes, scales and zero points take in the packed file, per weight, from the layout.
+double bits_per_weight(const GroupLayout& layout, std::int64_t rows, std::int64_t cols);
+
+}  // namespace neap

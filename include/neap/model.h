@@ -1,0 +1,111 @@
+// What a model is (ModelConfig), how anything that maps tokens to logits is seen by evaluation
+// (LanguageModel), and how a checkpoint becomes one (load_model).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "neap/checkpoint.h"
+#include "neap/matrix.h"
+#include "neap/tokenizer.h"
+
+namespace neap {
+
+struct RopeScaling {
+  enum class Kind { none, linear, llama3 };
+  Kind kind = Kind::none;
+  double factor = 1;
+  double low_frequency = 1, high_frequency = 4;  // llama3
+  std::int64_t original_positions = 8192;        // llama3
+
+  bool operator==(const RopeScaling&) const = default;
+};
+
+// What differs from layer to layer.
+struct LayerSwitches {
+  bool rope = true;              // SmolLM3 leaves it out in every fourth layer
+  std::int64_t window = 0;       // attention sees this many positions, itself included; 0: all before
+
+  bool operator==(const LayerSwitches&) const = default;
+};
+
+struct ModelConfig {
+  std::string family;  // a row of the architecture table: "llama", "mistral", "qwen2", "qwen3", "smollm3"
+  std::int64_t layers = 0, hidden = 0, intermediate = 0, vocabulary = 0;
+  std::int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  std::int64_t max_positions = 0;
+  double norm_epsilon = 1e-5, rope_theta = 10000;
+  RopeScaling rope_scaling;
+  std::vector<float> rope_factors;  // head_dim / 2 divisors of the frequencies (GGUF), or empty
+  bool qkv_bias = false, output_bias = false, mlp_bias = false, qk_norm = false, tied_head = false;
+  std::vector<LayerSwitches> switches;  // one per layer
+  DType dtype = DType::bf16;            // type of the checkpoint's matrices, where it is a plain one
+
+  bool operator==(const ModelConfig&) const = default;
+};
+
+// From config.json or GGUF metadata. Throws Error(unsupported) for an architecture that is not in the
+// table, or a setting that would change the result and is not implemented; Error(format) for a
+// missing or ill-typed value.
+ModelConfig read_config(const Checkpoint& checkpoint);
+
+// Arithmetic of the matrix products. Norms, softmax, rope and the residual stream are fp32 in both.
+enum class Precision { f32, bf16 };
+
+// Tokens in, logits out. Not thread-safe: one call at a time, each parallel inside.
+class LanguageModel {
+ public:
+  virtual ~LanguageModel() = default;
+  virtual const ModelConfig& config() const = 0;
+
+  // Runs windows of equal length, each from position 0 with causal attention. Weights are visited once
+  // per call, so several windows at once cost less. tokens: (windows, length), row-major, each in
+  // [0, vocabulary), else Error(argument). states: (windows * length, hidden), what the head reads
+  // (final norm applied). Same bits at any thread count and any number of windows.
+  virtual void forward(std::span<const TokenId> tokens, std::size_t length,
+                       MatrixView<float> states) = 0;
+  // logits: (rows of states, vocabulary).
+  virtual void head(MatrixView<const float> states, MatrixView<float> logits) = 0;
+};
+
+struct LoadOptions {
+  Precision precision = Precision::bf16;
+  // Blocks are kept in memory if all of them fit in this many bytes, else each is read anew when its
+  // turn comes. 0: half of the machine's memory.
+  std::uint64_t max_memory = 0;
+};
+
+// A model ready to run, from any kind of checkpoint: dense, GGUF, or quantized by Neap (compressed-tensors
+// pack-quantized; simulated: dequantized when a block is read). Throws Error; every tensor that the
+// architecture asks for is checked for presence and shape here, not in the middle of a run.
+std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint, const LoadOptions& options = {});
+
+struct SampleOptions {
+  std::int64_t max_tokens = 128;
+  double temperature = 0;  // 0: greedy
+  std::int64_t top_k = 0;  // 0: all
+  double top_p = 1;
+  std::uint64_t seed = 42;
+  bool stop_at_eos = true;
+};
+
+// Continues `prompt`; on_token sees each new id as it comes and returns false to stop. Returns the new
+// ids, without the end token. `model` must come from load_model.
+std::vector<TokenId> generate(LanguageModel& model, std::span<const TokenId> prompt,
+                              const std::vector<TokenId>& eos, const SampleOptions& options,
+                              const std::function<bool(TokenId)>& on_token = {});
+
+// Continues many prompts of equal length at once (a batch per step: far cheaper than one after
+// another), each to exactly max_tokens new tokens, end tokens included as ordinary ones; sequence s
+// draws from its own stream (seed, s). prompts: (sequences, prompt length). Returns (sequences,
+// max_tokens) new ids, row-major. Same result for any thread count and batch.
+std::vector<TokenId> generate_batch(LanguageModel& model, std::span<const TokenId> prompts,
+                                    std::size_t sequences, const SampleOptions& options,
+                                    const std::function<bool(std::int64_t step)>& on_step = {});
+
+}  // namespace neap
