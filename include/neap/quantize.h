@@ -1,0 +1,125 @@
+// The main job: a checkpoint in, a smaller one out, one block in memory at a time.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "neap/calibration.h"
+#include "neap/checkpoint.h"
+#include "neap/codec.h"
+#include "neap/progress.h"
+
+namespace neap {
+
+// Which solver. The grid is the scheme's business, the file the format's.
+enum class Method {
+  rtn,    // round to nearest, no calibration
+  gptq,   // target_mix 1, no paths, no descent (arXiv 2210.17323)
+  gptaq,  // GPTQ with the published masked correction towards the full-precision activations (2504.02692)
+  awq,    // activation-aware scales folded into the neighbours, clipping, rounding (2306.00978)
+  ojbkq,  // joint target, extended Babai and Klein, descent (2602.08376)
+};
+Method method_from_name(const std::string& name);  // throws Error(argument) listing the names
+std::string name_of(Method method);
+
+// The order in which the inputs of a layer are decided. Groups stay those of the stored layout.
+enum class SolveOrder { natural, activation };
+SolveOrder order_from_name(const std::string& name);
+std::string name_of(SolveOrder order);
+
+// A pattern: an exact module name ("model.layers.0.mlp.up_proj"), a class name ("Linear"), or "re:"
+// and a regular expression that matches from the start, as compressed-tensors has it.
+struct Override {
+  std::string pattern;
+  std::optional<int> bits;
+  std::optional<std::int64_t> group;
+  std::optional<bool> symmetric;
+};
+// "PATTERN=bits:4,group:32,sym|asym". Throws Error(argument).
+Override parse_override(const std::string& text);
+
+// Everything that decides the result, and nothing that does not (threads, memory, paths of files).
+struct Recipe {
+  Method method = Method::ojbkq;
+  int bits = 4;
+  std::optional<std::int64_t> group;  // unset: largest of 128, 64, 32 that divides every layer; 0: rows
+  bool symmetric = true;
+  std::vector<Override> overrides;    // the first that matches decides
+  std::vector<std::string> ignore;    // modules kept as they are
+  int lm_head_bits = 0;               // 0 keeps the head; else it is quantized (and untied if need be)
+
+  std::int64_t samples = 0;           // windows; 0: all of the given text, 24 of self-written text
+  std::int64_t length = 2048;         // tokens a window
+  std::uint64_t seed = 42;
+  Precision precision = Precision::bf16;  // of the calibration passes
+
+  double target_mix = 0.5;            // mu; 1: the run-time inputs alone, 0: the full-precision target
+  double ridge = 0.01;                // lambda^2 relative to the mean of the gram's diagonal
+  int paths = 5;                      // Klein's K; 0: the greedy walk alone
+  SolveOrder order = SolveOrder::activation;
+  int descent_sweeps = 32;            // at most; 0: none
+
+  std::string to_json() const;
+  // Unknown keys are an Error(format): a misspelt setting must not be ignored.
+  static Recipe from_json(const std::string& text, const std::string& file);
+};
+
+struct QuantizeOptions {
+  Recipe recipe;
+  std::vector<std::string> calibration_files;  // empty: text that the model writes itself
+  std::string output;                          // a directory that does not exist yet
+  bool overwrite = false;
+  int threads = 0;                             // 0: OpenMP's default
+  std::uint64_t max_memory = 0;                // bytes; 0: half of the machine's
+  ProgressCallback progress;
+};
+
+struct LayerRecord {
+  std::string module;
+  GroupLayout layout;
+  std::int64_t rows = 0, cols = 0;
+  // ||R (w^ - t)||^2 summed over rows, in fp64, after each stage that ran; negative: it did not run.
+  double objective_rounding = -1, objective_greedy = -1, objective_paths = -1, objective_descent = -1;
+  double relative_error = 0;                   // ||X~ (W^ - W)'||^2 / ||X~ W'||^2
+  double damping = 0;                          // what was added to the diagonal, relative to its mean
+  std::int64_t dead_inputs = 0, near_dead_inputs = 0;
+  std::vector<std::int64_t> rows_won;          // by the greedy path, then by each of Klein's
+  std::vector<std::int64_t> coordinates_sampled;  // per path: coordinates that differed from greedy
+  std::int64_t sweeps = 0, moves = 0;
+  double seconds = 0;
+};
+
+struct QuantizeReport {
+  std::string output;
+  std::vector<LayerRecord> layers;
+  std::vector<TokenWindows::Source> calibration;
+  std::int64_t calibration_windows = 0, calibration_tokens = 0;
+  GroupLayout layout;                          // of layers that no override touches
+  std::string layout_reason;                   // why this group size, if it was not asked for
+  double bits_per_weight = 0;                  // of the quantized layers
+  double file_bits_per_weight = 0;             // all bytes of all tensors over all weights
+  std::uint64_t file_bytes = 0;
+  struct Engine {
+    std::string name;
+    bool loads = false;
+    std::string reason;
+  };
+  std::vector<Engine> engines;
+  struct Phase {
+    std::string name;
+    double seconds = 0, gflop = 0;             // gflop 0: not a matter of arithmetic
+  };
+  std::vector<Phase> phases;
+  double seconds = 0;
+  std::uint64_t peak_memory = 0;               // VmHWM of this process, bytes
+
+  std::string to_json() const;                 // what quantization_report.json beside the output holds
+};
+
+// Throws Error; then, and when the progress callback cancels, nothing is left at `output`.
+// Same checkpoint, calibration, recipe: the same bytes, at any thread count.
+QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& options);
+
+}  // namespace neap
