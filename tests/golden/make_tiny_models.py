@@ -50,8 +50,9 @@ VARIANTS = {
     # Llama 1 says neither num_key_value_heads nor rope_theta: the reader's defaults are part of the test.
     "llama1": (llama(torch_dtype="float16", rms_norm_eps=1e-3), [{"rms_norm_eps": 1e-6}]),
     # Llama 2 70B: grouped queries; "rope_scaling": null is spelled out.
-    "llama2": (llama(hidden_size=64, intermediate_size=44, num_attention_heads=8, num_key_value_heads=2, rope_scaling=None,
-                     rope_theta=10000.0, pretraining_tp=1, torch_dtype="float32", num_hidden_layers=2), [{"rope_theta": 500000.0}]),
+    "llama2": (llama(hidden_size=64, intermediate_size=44, num_attention_heads=8, num_key_value_heads=2,
+                     rope_scaling=None, rope_theta=10000.0, pretraining_tp=1, torch_dtype="float32",
+                     num_hidden_layers=2), [{"rope_theta": 500000.0}]),
     # Llama 3.1: the original context of 32 puts its three frequency bands inside 72 tokens.
     "llama31": (llama(num_attention_heads=3, num_key_value_heads=1, head_dim=20, rope_theta=500000.0,
                       attention_bias=False, mlp_bias=False, eos_token_id=[2, 8, 9],
