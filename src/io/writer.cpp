@@ -123,7 +123,7 @@ int rename_new(const std::string& from, const std::string& to) {
   return rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
 }
 
-int exchange(const std::string& one, const std::string& other) {
+int swap_names(const std::string& one, const std::string& other) {
   if (renameat2(AT_FDCWD, one.c_str(), AT_FDCWD, other.c_str(), RENAME_EXCHANGE) == 0) return 0;
   if (errno != EINVAL && errno != ENOSYS) return errno;
   const std::string aside = other + random_suffix();
@@ -212,7 +212,7 @@ void OutputDirectory::commit() {
   sync_folder(folder_);
   check_target(path_, overwrite_);
   const bool replaces = fs::exists(path_);
-  const int error = replaces ? exchange(folder_, path_) : rename_new(folder_, path_);
+  const int error = replaces ? swap_names(folder_, path_) : rename_new(folder_, path_);
   if (error == EEXIST) throw Error(ErrorCode::argument, "exists already", {.file = path_});
   if (error != 0) fail("cannot create", path_, error);
   committed_ = true;
