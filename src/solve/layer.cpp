@@ -1,0 +1,280 @@
+#include "solve/layer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "base/parallel.h"
+#include "neap/error.h"
+#include "solve/descent.h"
+#include "solve/klein.h"
+#include "solve/objective.h"
+#include "solve/tile.h"
+#include "solve/walk.h"
+
+namespace neap {
+namespace {
+
+class Stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+void require_finite(MatrixView<const float> weight) {
+  for (std::size_t r = 0; r < weight.rows; ++r) {
+    for (std::size_t c = 0; c < weight.cols; ++c) {
+      if (std::isfinite(weight(r, c))) continue;
+      throw Error(ErrorCode::data, "weight is not finite",
+                  {.found = std::to_string(weight(r, c)) + " at row " + std::to_string(r) +
+                            ", column " + std::to_string(c)});
+    }
+  }
+}
+
+// What one tile of rows carries from stage to stage; all by position.
+struct Tile {
+  std::size_t first = 0, rows = 0;
+  Matrix<float> target;
+  Matrix<std::uint8_t> rounded, greedy, codes;
+  std::vector<double> at_rounding, at_greedy, at_paths, at_descent;  // objective by row
+};
+
+class LayerSolver {
+ public:
+  LayerSolver(const LayerSystem& system, MatrixView<const float> weight, const Grid& grid,
+              const SolveOptions& options, std::uint64_t key)
+      : system_(system), weight_(weight), grid_(grid), options_(options), key_(key) {
+    const std::size_t rows = rows_per_tile(weight.rows);
+    for (std::size_t first = 0; first < weight.rows; first += rows) {
+      tiles_.push_back({first, std::min(rows, weight.rows - first), {}, {}, {}, {}, {}, {}, {}, {}});
+    }
+  }
+
+  LayerSolution solve() {
+    set_targets();
+    walk();
+    if (options_.descent_sweeps > 0) descend();
+    evaluate();
+    return {collect(), report_};
+  }
+
+ private:
+  double walk_flops() const {  // of one path over all rows
+    return static_cast<double>(weight_.rows) * weight_.cols * weight_.cols;
+  }
+
+  TileGrid grid_of(const Tile& tile) const {
+    return TileGrid(grid_, tile.first, tile.rows, system_.input_at());
+  }
+
+  void set_targets() {
+    const Stopwatch watch;
+    parallel_for(tiles_.size(), [&](std::size_t k) {
+      Tile& tile = tiles_[k];
+      tile.target = Matrix<float>(weight_.cols, tile.rows);
+      load_tile(weight_, tile.first, system_.input_at(), tile.target);
+      tile.rounded = Matrix<std::uint8_t>(weight_.cols, tile.rows);
+      round_tile(grid_of(tile), tile.target, tile.rounded);
+      system_.to_target(tile.target);
+    });
+    report_.target = {watch.seconds(), system_.drift().empty() ? 0 : 4 * walk_flops()};
+  }
+
+  void walk() {
+    const Stopwatch watch;
+    PathSampler sampler{options_.paths, 0, key_, 0};
+    if (options_.paths > 0) sampler.rho = report_.rho = klein_rho(weight_.cols, options_.paths);
+    std::vector<WalkResult> results(tiles_.size());
+    parallel_for(tiles_.size(), [&](std::size_t k) {
+      PathSampler own = sampler;
+      own.first_row = tiles_[k].first;
+      results[k] = walk_tile(system_, grid_of(tiles_[k]), tiles_[k].target, own);
+    });
+    report_.rows_won.assign(options_.paths + 1, 0);
+    report_.coordinates_sampled.assign(options_.paths, 0);
+    for (std::size_t k = 0; k < tiles_.size(); ++k) {
+      for (const int winner : results[k].winner) ++report_.rows_won[winner];
+      for (int path = 0; path < options_.paths; ++path) {
+        report_.coordinates_sampled[path] += results[k].sampled[path];
+      }
+      tiles_[k].codes = std::move(results[k].codes);
+      tiles_[k].greedy = std::move(results[k].greedy);
+    }
+    report_.walk = {watch.seconds(), (options_.paths + 1) * walk_flops()};
+  }
+
+  void descend() {
+    const Stopwatch watch;
+    std::vector<DescentResult> results(tiles_.size());
+    parallel_for(tiles_.size(), [&](std::size_t k) {
+      Tile& tile = tiles_[k];
+      const TileGrid grid = grid_of(tile);
+      tile.at_paths = objective(grid, tile, tile.codes);
+      Matrix<std::uint8_t> start = tile.codes;
+      results[k] = descend_tile(system_, grid, tile.target, tile.codes, options_.descent_sweeps);
+      tile.at_descent = objective(grid, tile, tile.codes);
+      undo_losses(tile, start);
+    });
+    double row_sweeps = 0;
+    for (const DescentResult& result : results) {
+      report_.sweeps = std::max(report_.sweeps, result.sweeps);
+      report_.moves += result.moves;
+      report_.unsettled_rows += result.unsettled_rows;
+      row_sweeps += static_cast<double>(result.row_sweeps);
+    }
+    report_.descent = {watch.seconds(), 2 * row_sweeps * weight_.cols * weight_.cols};
+  }
+
+  std::vector<double> objective(const TileGrid& grid, const Tile& tile,
+                                const Matrix<std::uint8_t>& codes) const {
+    Matrix<float> error(weight_.cols, tile.rows);
+    subtract_weights(grid, codes, tile.target, error);
+    return evaluate_objective(system_, error);
+  }
+
+  // Where fp32 took a row uphill after all, the row goes back to its start.
+  static void undo_losses(Tile& tile, const Matrix<std::uint8_t>& start) {
+    for (std::size_t r = 0; r < tile.rows; ++r) {
+      if (tile.at_descent[r] <= tile.at_paths[r]) continue;
+      tile.at_descent[r] = tile.at_paths[r];
+      for (std::size_t p = 0; p < start.rows(); ++p) tile.codes(p, r) = start(p, r);
+    }
+  }
+
+  void evaluate() {
+    const Stopwatch watch;
+    std::vector<double> error(tiles_.size()), energy(tiles_.size());
+    parallel_for(tiles_.size(), [&](std::size_t k) {
+      Tile& tile = tiles_[k];
+      const TileGrid grid = grid_of(tile);
+      tile.at_rounding = objective(grid, tile, tile.rounded);
+      if (tile.at_paths.empty()) tile.at_paths = objective(grid, tile, tile.codes);
+      tile.at_greedy = tile.greedy.empty() ? tile.at_paths : objective(grid, tile, tile.greedy);
+      Matrix<float> weight(weight_.cols, tile.rows), difference(weight_.cols, tile.rows);
+      load_tile(weight_, tile.first, system_.input_at(), weight);
+      subtract_weights(grid, tile.codes, weight, difference);
+      energy[k] = output_energy(weight);
+      error[k] = output_energy(difference);
+    });
+    double errors = 0, energies = 0;
+    for (std::size_t k = 0; k < tiles_.size(); ++k) {
+      errors += error[k];
+      energies += energy[k];
+    }
+    report_.relative_error = energies > 0 ? errors / energies : 0;
+    report_.objective_rounding = sum(&Tile::at_rounding);
+    report_.objective_greedy = sum(&Tile::at_greedy);
+    if (options_.paths > 0) report_.objective_paths = sum(&Tile::at_paths);
+    if (options_.descent_sweeps > 0) report_.objective_descent = sum(&Tile::at_descent);
+    report_.evaluation = {watch.seconds(), 0};
+  }
+
+  // ||X~ v'||^2 of all rows v: the metric A without its ridge.
+  double output_energy(const Matrix<float>& rows) const {
+    double sum = 0;
+    for (const double v : evaluate_objective(system_, rows)) sum += v;
+    for (std::size_t i = 0; i < rows.rows() * rows.cols(); ++i) {
+      sum -= system_.report().damping * rows.data()[i] * rows.data()[i];
+    }
+    return std::max(sum, 0.0);
+  }
+
+  double sum(std::vector<double> Tile::*values) const {
+    double total = 0;
+    for (const Tile& tile : tiles_) {
+      for (const double v : tile.*values) total += v;
+    }
+    return total;
+  }
+
+  QuantizedTensor collect() const;
+
+  const LayerSystem& system_;
+  MatrixView<const float> weight_;
+  const Grid& grid_;
+  const SolveOptions& options_;
+  std::uint64_t key_;
+  std::vector<Tile> tiles_;
+  LayerReport report_;
+};
+
+QuantizedTensor empty_tensor(const Grid& grid) {
+  QuantizedTensor tensor{grid.layout, static_cast<std::int64_t>(grid.scales.rows()),
+                         static_cast<std::int64_t>(grid.cols), {}, {}, {}};
+  tensor.codes.resize(grid.scales.rows() * grid.cols);
+  tensor.scales.assign(grid.scales.data(),
+                       grid.scales.data() + grid.scales.rows() * grid.scales.cols());
+  if (!grid.layout.symmetric) {
+    tensor.zeros.assign(grid.zeros.data(),
+                        grid.zeros.data() + grid.zeros.rows() * grid.zeros.cols());
+  }
+  return tensor;
+}
+
+QuantizedTensor LayerSolver::collect() const {
+  QuantizedTensor tensor = empty_tensor(grid_);
+  for (const Tile& tile : tiles_) {
+    for (std::size_t r = 0; r < tile.rows; ++r) {
+      std::uint8_t* codes = tensor.codes.data() + (tile.first + r) * weight_.cols;
+      for (std::size_t p = 0; p < weight_.cols; ++p) {
+        codes[system_.input_at()[p]] = tile.codes(p, r);
+      }
+    }
+  }
+  return tensor;
+}
+
+}  // namespace
+
+LayerSolution solve_layer(const LayerSystem& system, MatrixView<const float> weight,
+                          const GroupLayout& layout, const SolveOptions& options,
+                          std::uint64_t key) {
+  require_finite(weight);
+  const Stopwatch watch;
+  const Grid grid = make_grid(weight, layout, options.grid);
+  const double seconds = watch.seconds();
+  LayerSolution solution = solve_layer(system, weight, grid, options, key);
+  solution.report.grid = {seconds, 0};
+  return solution;
+}
+
+LayerSolution solve_layer(const LayerSystem& system, MatrixView<const float> weight,
+                          const Grid& grid, const SolveOptions& options, std::uint64_t key) {
+  NEAP_CHECK(weight.rows > 0 && weight.cols == system.inputs());
+  NEAP_CHECK(grid.cols == weight.cols && grid.scales.rows() == weight.rows);
+  if (options.paths < 0 || options.descent_sweeps < 0) {
+    throw Error(ErrorCode::argument, "paths and sweeps must not be negative");
+  }
+  require_finite(weight);
+  return LayerSolver(system, weight, grid, options, key).solve();
+}
+
+QuantizedTensor round_to_nearest(MatrixView<const float> weight, const GroupLayout& layout,
+                                 GridSearch search, std::span<const float> importance) {
+  require_finite(weight);
+  const Grid grid = make_grid(weight, layout, search, importance);
+  QuantizedTensor tensor = empty_tensor(grid);
+  const std::size_t rows = rows_per_tile(weight.rows);
+  std::vector<std::uint32_t> natural(weight.cols);
+  for (std::size_t c = 0; c < weight.cols; ++c) natural[c] = static_cast<std::uint32_t>(c);
+  parallel_for((weight.rows + rows - 1) / rows, [&](std::size_t k) {
+    const std::size_t first = k * rows, count = std::min(rows, weight.rows - first);
+    Matrix<float> values(weight.cols, count);
+    Matrix<std::uint8_t> codes(weight.cols, count);
+    load_tile(weight, first, natural, values);
+    round_tile(TileGrid(grid, first, count, natural), values, codes);
+    for (std::size_t r = 0; r < count; ++r) {
+      for (std::size_t c = 0; c < weight.cols; ++c) {
+        tensor.codes[(first + r) * weight.cols + c] = codes(c, r);
+      }
+    }
+  });
+  return tensor;
+}
+
+}  // namespace neap

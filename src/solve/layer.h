@@ -1,0 +1,61 @@
+// One linear layer: matrices in, codes and a report out. No files, no models.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "neap/codec.h"
+#include "neap/matrix.h"
+#include "solve/grid.h"
+#include "solve/system.h"
+
+namespace neap {
+
+struct SolveOptions {
+  GridSearch grid = GridSearch::weighted;
+  int paths = 5;            // Klein's K beside the greedy path; 0: the greedy walk alone
+  int descent_sweeps = 32;  // at most; 0: none
+  // The published rule of GPTAQ (arXiv 2504.02692) instead of the joint target: no paths, no descent, and
+  // the system must have target_mix 1 and a drift.
+  bool masked_target = false;
+};
+
+struct StageCost {
+  double seconds = 0, flops = 0;  // wall time; additions and multiplications that the stage needs
+};
+
+struct LayerReport {
+  // ||R (w^ - t)||^2 summed over rows, evaluated in fp64; negative: the stage did not run.
+  double objective_rounding = -1, objective_greedy = -1, objective_paths = -1, objective_descent = -1;
+  double relative_error = 0;  // ||X~ (W^ - W)'||^2 / ||X~ W'||^2; 0 where the denominator is
+  double rho = 0;             // Klein's, 0 without paths
+  std::vector<std::int64_t> rows_won;             // by the greedy path, then by each of Klein's
+  std::vector<std::int64_t> coordinates_sampled;  // per path of Klein's: codes that differ from greedy
+  std::int64_t sweeps = 0, moves = 0;  // most sweeps of any row; moves in all
+  std::int64_t unsettled_rows = 0;     // had not come to rest after descent_sweeps
+  StageCost grid, target, walk, descent, evaluation;
+};
+
+struct LayerSolution {
+  QuantizedTensor tensor;
+  LayerReport report;
+};
+
+// weight: (out, in), out >= 1, in = system.inputs(). `key` names the stream of random numbers
+// (stream_key(seed, tensor name)). Same arguments, same bytes, at any thread count. Throws Error(data) naming
+// row and column for a weight that is not finite, Error(argument) for options or a layout out of range.
+// Memory beside the arguments: about 9 bytes per weight, and (paths + 1) n tiles of 64 rows per thread.
+LayerSolution solve_layer(const LayerSystem& system, MatrixView<const float> weight,
+                          const GroupLayout& layout, const SolveOptions& options, std::uint64_t key);
+
+// The same on a grid that was chosen elsewhere (options.grid is not looked at).
+LayerSolution solve_layer(const LayerSystem& system, MatrixView<const float> weight, const Grid& grid,
+                          const SolveOptions& options, std::uint64_t key);
+
+// The nearest code of every weight. importance: as make_grid has it; only with GridSearch::weighted.
+QuantizedTensor round_to_nearest(MatrixView<const float> weight, const GroupLayout& layout,
+                                 GridSearch search = GridSearch::weighted,
+                                 std::span<const float> importance = {});
+
+}  // namespace neap

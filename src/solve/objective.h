@@ -1,0 +1,15 @@
+// The joint objective ||R (w^ - t)||^2 of the rows of a tile.
+#pragma once
+
+#include <vector>
+
+#include "neap/matrix.h"
+#include "solve/system.h"
+
+namespace neap {
+
+// error: (positions, rows), t - w^. One value per row: products and sums in fp64, over the fp32 factor.
+// Runs on the calling thread.
+std::vector<double> evaluate_objective(const LayerSystem& system, MatrixView<const float> error);
+
+}  // namespace neap

@@ -1,0 +1,169 @@
+#include "solve/system.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+#include "base/parallel.h"
+#include "linalg/cholesky.h"
+#include "neap/error.h"
+
+namespace neap {
+namespace {
+
+constexpr std::size_t kRowsPerTile = 64;
+constexpr double kFirstRaisedRidge = 1e-6;
+
+void for_rows(std::size_t rows, const std::function<void(std::size_t)>& body) {
+  parallel_for((rows + kRowsPerTile - 1) / kRowsPerTile, [&](std::size_t tile) {
+    const std::size_t end = std::min(rows, (tile + 1) * kRowsPerTile);
+    for (std::size_t r = tile * kRowsPerTile; r < end; ++r) body(r);
+  });
+}
+
+void require_finite(MatrixView<const float> matrix, const char* name) {
+  for_rows(matrix.rows, [&](std::size_t r) {
+    const auto row = matrix.row_span(r);
+    const bool finite = std::all_of(row.begin(), row.end(), [](float v) { return std::isfinite(v); });
+    if (!finite) {
+      throw Error(ErrorCode::data, std::string(name) + " of the layer's inputs is not finite",
+                  {.found = "row " + std::to_string(r)});
+    }
+  });
+}
+
+double mean_diagonal(MatrixView<const float> gram) {
+  double sum = 0;
+  for (std::size_t i = 0; i < gram.rows; ++i) sum += gram(i, i);
+  return sum / static_cast<double>(gram.rows);
+}
+
+std::vector<std::uint32_t> decide_order(MatrixView<const float> gram, Order order) {
+  std::vector<std::uint32_t> input_at(gram.rows);
+  std::iota(input_at.begin(), input_at.end(), 0u);
+  if (order == Order::first_to_last) std::reverse(input_at.begin(), input_at.end());
+  if (order == Order::gram_diagonal) {
+    std::stable_sort(input_at.begin(), input_at.end(),
+                     [&](std::uint32_t a, std::uint32_t b) { return gram(a, a) < gram(b, b); });
+  }
+  return input_at;
+}
+
+// Both triangles of H by position.
+void permute(MatrixView<const float> gram, const std::vector<std::uint32_t>& input_at,
+             MatrixView<float> out) {
+  for_rows(gram.rows, [&](std::size_t p) {
+    const float* from = gram.row(input_at[p]);
+    for (std::size_t q = 0; q < gram.cols; ++q) out(p, q) = from[input_at[q]];
+  });
+}
+
+void mirror_lower_to_upper(MatrixView<float> a) {
+  for_rows(a.rows, [&](std::size_t r) {
+    for (std::size_t c = r + 1; c < a.cols; ++c) a(r, c) = a(c, r);
+  });
+}
+
+// A factor whose pivots vanish beside the diagonal is rounding noise, though LAPACK may accept it.
+bool pivots_are_sound(MatrixView<const float> a, const std::vector<double>& diagonal, double damping) {
+  for (std::size_t i = 0; i < a.rows; ++i) {
+    const double pivot = static_cast<double>(a(i, i)) * a(i, i);
+    if (!(pivot > std::max(0.25 * damping, 1e-6 * diagonal[i]))) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+LayerSystem::LayerSystem(MatrixView<const float> gram, MatrixView<const float> drift,
+                         const SystemOptions& options)
+    : options_(options) {
+  const auto begin = std::chrono::steady_clock::now();
+  const std::size_t n = gram.rows;
+  NEAP_CHECK(n > 0 && gram.cols == n && (drift.empty() || (drift.rows == n && drift.cols == n)));
+  if (!(options.target_mix >= 0 && options.target_mix <= 1)) {
+    throw Error(ErrorCode::argument, "target mix must lie in [0, 1]",
+                {.found = std::to_string(options.target_mix)});
+  }
+  if (!(options.ridge >= 0 && std::isfinite(options.ridge))) {
+    throw Error(ErrorCode::argument, "ridge must not be negative",
+                {.found = std::to_string(options.ridge)});
+  }
+  require_finite(gram, "gram");
+  require_finite(drift, "drift");
+  if (options.target_mix < 1) drift_ = drift;
+
+  order_ = decide_order(gram, options.order);
+  packed_ = Matrix<float>(n, n);
+  permute(gram, order_, packed_);
+  factor(gram);
+  report_.flops = std::pow(static_cast<double>(n), 3) / 3;
+  report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+void LayerSystem::factor(MatrixView<const float> gram) {
+  const std::size_t n = gram.rows;
+  const double mean = mean_diagonal(gram);
+  // Where no input was ever seen any ridge will do: the target is the weight, the metric plain.
+  const double unit = mean > 0 ? mean : 1;
+  double ridge = mean > 0 ? options_.ridge : 1;
+  std::vector<double> diagonal(n);
+  for (;; ridge = std::max(10 * ridge, kFirstRaisedRidge)) {
+    ++report_.attempts;
+    const double damping = ridge * unit;
+    for (std::size_t p = 0; p < n; ++p) {
+      diagonal[p] = gram(order_[p], order_[p]) + damping;
+      packed_(p, p) = static_cast<float>(diagonal[p]);
+    }
+    if (cholesky_upper(packed_) == n && pivots_are_sound(packed_, diagonal, damping)) break;
+    NEAP_CHECK(ridge < 1e6);  // A is then all but a multiple of the identity
+    mirror_lower_to_upper(packed_);
+  }
+  report_.damping = ridge * unit;
+  report_.relative_damping = mean > 0 ? ridge : 0;
+  keep_factor(diagonal);
+  for (std::size_t p = 0; p < n; ++p) {
+    const double h = gram(order_[p], order_[p]);
+    live_.push_back(h > report_.damping);
+    report_.dead_inputs += h == 0;
+    report_.near_dead_inputs += h > 0 && h <= report_.damping;
+  }
+}
+
+void LayerSystem::keep_factor(const std::vector<double>& diagonal) {
+  const std::size_t n = diagonal.size();
+  pivots_.resize(n);
+  for_rows(n, [&](std::size_t p) {
+    const float r = packed_(p, p);
+    pivots_[p] = r * r;
+    for (std::size_t q = p + 1; q < n; ++q) packed_(p, q) /= r;
+    packed_(p, p) = static_cast<float>(diagonal[p]);
+  });
+}
+
+void LayerSystem::to_target(MatrixView<float> tile) const {
+  if (drift_.empty()) return;
+  const ThreadScope serial(1);
+  const std::size_t n = inputs(), width = tile.cols;
+  Matrix<float> by_input(n, width), moved(n, width);
+  for (std::size_t p = 0; p < n; ++p) std::copy_n(tile.row(p), width, by_input.row(order_[p]));
+  const auto mix = static_cast<float>(1 - options_.target_mix);
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, width, n, mix, drift_.data,
+              drift_.stride, by_input.data(), width, 0, moved.data(), width);
+  for (std::size_t p = 0; p < n; ++p) std::copy_n(moved.row(order_[p]), width, by_input.row(p));
+  cblas_strsm(CblasRowMajor, CblasLeft, CblasUpper, CblasTrans, CblasUnit, n, width, 1,
+              packed_.data(), n, by_input.data(), width);
+  for (std::size_t p = 0; p < n; ++p) {
+    for (std::size_t c = 0; c < width; ++c) by_input(p, c) /= pivots_[p];
+  }
+  cblas_strsm(CblasRowMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasUnit, n, width, 1,
+              packed_.data(), n, by_input.data(), width);
+  for (std::size_t p = 0; p < n; ++p) {
+    for (std::size_t c = 0; c < width; ++c) tile(p, c) += by_input(p, c);
+  }
+}
+
+}  // namespace neap

@@ -1,0 +1,81 @@
+// The least squares that all layers reading the same inputs share: A = H + lambda^2 I in the order of
+// decision, its factor, and the operator that takes a weight to its target.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "neap/matrix.h"
+
+namespace neap {
+
+// In which order a row's inputs are decided. Groups stay those of the stored layout.
+enum class Order {
+  last_to_first,  // as the OJBKQ paper has it
+  first_to_last,  // as GPTQ has it
+  gram_diagonal,  // the input of largest H_ii first; ties: the later input first
+};
+
+struct SystemOptions {
+  double target_mix = 0.5;  // mu in [0, 1]; 1 needs no drift
+  double ridge = 0.01;      // lambda^2 over the mean of H's diagonal, >= 0
+  Order order = Order::gram_diagonal;
+};
+
+struct SystemReport {
+  double damping = 0;           // lambda^2 that was added
+  double relative_damping = 0;  // the same over the mean of H's diagonal; 0 where that mean is 0
+  int attempts = 0;             // factorizations tried; more than 1: `ridge` was too small, and was raised
+  std::int64_t dead_inputs = 0;       // H_ii = 0
+  std::int64_t near_dead_inputs = 0;  // 0 < H_ii <= damping
+  double seconds = 0, flops = 0;
+};
+
+// "Position" is the place in the order, "input" the column of the weight: position p holds input
+// input_at(p), and the last position is decided first.
+class LayerSystem {
+ public:
+  // gram: H (n, n), symmetric. drift: D = X~'(X - X~) (n, n), or empty: target_mix is then taken as 1;
+  // it is looked at, not copied, and must outlive this. gram may go. Memory: n^2 floats.
+  // Where A is not numerically positive definite the ridge grows tenfold until it is, which
+  // report() tells. Throws Error(data) where H or D is not finite, Error(argument) for options out of
+  // range. Same bits at any thread count.
+  LayerSystem(MatrixView<const float> gram, MatrixView<const float> drift,
+              const SystemOptions& options);
+
+  std::size_t inputs() const { return order_.size(); }
+  const SystemReport& report() const { return report_; }
+  const SystemOptions& options() const { return options_; }
+  const std::vector<std::uint32_t>& input_at() const { return order_; }
+
+  // A = N' diag(pivots) N with N unit upper triangular, all by position. One square holds N strictly
+  // above the diagonal, and A's lower triangle with the diagonal.
+  MatrixView<const float> packed() const { return packed_; }
+  // r_ii^2, n values, positive.
+  const std::vector<float>& pivots() const { return pivots_; }
+  // By position: H_ii above the damping.
+  const std::vector<std::uint8_t>& live() const { return live_; }
+
+  // Empty where the target is the weight itself (mu = 1).
+  MatrixView<const float> drift() const { return drift_; }
+
+  // A column of `tile` is a row of the weight, by position: w becomes
+  // t = A^-1 ((1 - mu) C w + mu H w + lambda^2 w) = w + (1 - mu) A^-1 D w.
+  // tile: (n, any). Runs on the calling thread.
+  void to_target(MatrixView<float> tile) const;
+
+ private:
+  void factor(MatrixView<const float> gram);
+  void keep_factor(const std::vector<double>& diagonal);
+
+  SystemOptions options_;
+  SystemReport report_;
+  std::vector<std::uint32_t> order_;
+  std::vector<std::uint8_t> live_;
+  std::vector<float> pivots_;
+  Matrix<float> packed_;
+  MatrixView<const float> drift_;
+};
+
+}  // namespace neap
