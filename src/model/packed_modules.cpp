@@ -1,0 +1,127 @@
+#include "model/packed_modules.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <tuple>
+
+#include "io/json.h"
+#include "neap/error.h"
+
+namespace neap {
+namespace {
+
+constexpr std::string_view kRegex = "re:";
+
+[[noreturn]] void unsupported(const JsonNode& setting, const std::string& why) {
+  throw Error(ErrorCode::unsupported, why,
+              {.file = setting.file(), .tensor = setting.path(), .found = setting.value().dump()});
+}
+
+// Python's re.match: from the start, not to the end.
+bool matches_regex(const std::string& pattern, const std::string& name, const std::string& file) {
+  const auto bad = [&](const char* why) {
+    throw Error(ErrorCode::format, why,
+                {.file = file, .tensor = "quantization_config", .found = pattern});
+  };
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  const std::unique_ptr<pcre2_code, decltype(&pcre2_code_free)> code(
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                    PCRE2_ANCHORED | PCRE2_UTF, &error, &offset, nullptr),
+      pcre2_code_free);
+  if (!code) bad("not a regular expression");
+  const std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> data(
+      pcre2_match_data_create_from_pattern(code.get(), nullptr), pcre2_match_data_free);
+  const int found = pcre2_match(code.get(), reinterpret_cast<PCRE2_SPTR>(name.data()), name.size(),
+                                0, 0, data.get(), nullptr);
+  if (found < 0 && found != PCRE2_ERROR_NOMATCH) bad("a regular expression that does not end");
+  return found >= 0;
+}
+
+bool matches(const std::string& pattern, const std::string& module, const std::string& file) {
+  if (pattern == "Linear") return true;
+  if (!pattern.starts_with(kRegex)) return pattern == module;
+  return matches_regex(pattern.substr(kRegex.size()), module, file);
+}
+
+void expect(const JsonNode& object, const char* key, std::initializer_list<Json> implemented) {
+  const auto value = object.find(key);
+  if (value &&
+      std::find(implemented.begin(), implemented.end(), value->value()) == implemented.end())
+    unsupported(*value, "not implemented");
+}
+
+std::vector<std::string> read_strings(const std::optional<JsonNode>& list) {
+  std::vector<std::string> strings;
+  for (std::size_t i = 0; list && i < list->size(); ++i) strings.push_back((*list)[i].string());
+  return strings;
+}
+
+PackedGrid read_grid(const JsonNode& weights) {
+  expect(weights, "type", {"int"});
+  expect(weights, "dynamic", {false});
+  expect(weights, "strategy", {"group", "channel"});
+  expect(weights, "actorder", {false, "static", "weight"});  // the others scatter the groups
+  PackedGrid grid;
+  grid.bits = static_cast<int>(weights.at("num_bits").integer(1, 8));
+  const auto symmetric = weights.find("symmetric");
+  grid.symmetric = !symmetric || symmetric->boolean();
+  const auto group = weights.find("group_size");
+  const auto strategy = weights.find("strategy");
+  if (!group && !strategy) weights.fail("neither strategy nor group_size is given");
+  const bool whole_row = strategy ? strategy->string() == "channel" : group->integer() == -1;
+  grid.group = whole_row ? 0 : weights.at("group_size").integer(1, std::int64_t{1} << 31);
+  return grid;
+}
+
+}  // namespace
+
+PackedModules PackedModules::from_config(std::string_view config_json, const std::string& file) {
+  PackedModules modules;
+  modules.file_ = file;
+  const Json json = parse_json(config_json, file);
+  const auto config = JsonNode(json, file).find("quantization_config");
+  if (!config) return modules;
+  const JsonNode method = config->at("quant_method");
+  if (method.value() != "compressed-tensors")
+    unsupported(method, "a quantization that is not implemented");
+  expect(*config, "format", {"pack-quantized", "mixed-precision"});
+  expect(*config, "quantization_status", {"compressed"});
+  expect(*config, "kv_cache_scheme", {});
+  expect(*config, "sparsity_config", {Json::object()});
+  expect(*config, "transform_config", {Json::object()});
+
+  const JsonNode groups = config->at("config_groups");
+  if (!groups.value().is_object()) groups.fail("has the wrong type", "an object");
+  for (const auto& [name, unused] : groups.value().items()) {
+    const JsonNode group = groups.at(name);
+    expect(group, "format", {"pack-quantized"});
+    expect(group, "input_activations", {});
+    expect(group, "output_activations", {});
+    const PackedGrid grid = read_grid(group.at("weights"));
+    for (std::string& target : read_strings(group.at("targets")))
+      modules.targets_.push_back({std::move(target), grid});
+  }
+  const auto rank = [](const Target& target) {
+    const bool regex = target.pattern.starts_with(kRegex);
+    return std::tuple(target.pattern == "Linear", regex, target.pattern);
+  };
+  std::stable_sort(modules.targets_.begin(), modules.targets_.end(),
+                   [&](const Target& a, const Target& b) { return rank(a) < rank(b); });
+  modules.ignore_ = read_strings(config->find("ignore"));
+  return modules;
+}
+
+const PackedGrid* PackedModules::find(const std::string& module) const {
+  for (const std::string& pattern : ignore_)
+    if (matches(pattern, module, file_)) return nullptr;
+  for (const Target& target : targets_)
+    if (matches(target.pattern, module, file_)) return &target.grid;
+  return nullptr;
+}
+
+}  // namespace neap

@@ -1,0 +1,322 @@
+#include "model/weights.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "base/parallel.h"
+#include "codec/pack_bits.h"
+#include "codec/pack_quantized.h"
+#include "neap/error.h"
+
+namespace neap {
+namespace {
+
+constexpr std::array kAllRoles = {Role::q,    Role::k,  Role::v,   Role::o,
+                                  Role::gate, Role::up, Role::down};
+
+[[noreturn]] void wrong_tensor(const TensorInfo& tensor, const std::string& message,
+                               std::string expected, std::string found) {
+  throw Error(ErrorCode::format, message,
+              {.file = tensor.file,
+               .tensor = tensor.name,
+               .expected = std::move(expected),
+               .found = std::move(found)});
+}
+
+bool holds_floats(DType type) {
+  switch (type) {
+    case DType::f32:
+    case DType::f16:
+    case DType::bf16:
+    case DType::q4_0:
+    case DType::q4_1:
+    case DType::q5_0:
+    case DType::q5_1:
+    case DType::q8_0:
+    case DType::q2_k:
+    case DType::q3_k:
+    case DType::q4_k:
+    case DType::q5_k:
+    case DType::q6_k:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Buffers that old checkpoints carry and that follow from the config.
+bool is_rotary_buffer(std::string_view name) { return name.ends_with("rotary_emb.inv_freq"); }
+
+// GGUF's llama has row 2j + t of a head where Hugging Face has row t (head_dim / 2) + j: rope then
+// turns neighbours instead of halves. Back to Hugging Face's order.
+void undo_interleaving(MatrixView<float> rows, std::size_t head_dim) {
+  const std::size_t heads = rows.rows / head_dim, half = head_dim / 2;
+  parallel_for(heads, [&](std::size_t head) {
+    const MatrixView<float> there = rows.row_range(head * head_dim, head_dim);
+    Matrix<float> here(head_dim, rows.cols);
+    for (std::size_t j = 0; j < half; ++j)
+      for (std::size_t t = 0; t < 2; ++t)
+        std::copy_n(there.row(2 * j + t), rows.cols, here.row(t * half + j));
+    for (std::size_t r = 0; r < head_dim; ++r) std::copy_n(here.row(r), rows.cols, there.row(r));
+  });
+}
+
+}  // namespace
+
+std::string module_name(std::int64_t layer, Role role) {
+  return "model.layers." + std::to_string(layer) + "." + std::string(role_names(role).huggingface);
+}
+
+Shape module_shape(const ModelConfig& config, Role role) {
+  const std::int64_t attention = config.heads * config.head_dim;
+  switch (role) {
+    case Role::q:
+      return {attention, config.hidden};
+    case Role::k:
+    case Role::v:
+      return {config.kv_heads * config.head_dim, config.hidden};
+    case Role::o:
+      return {config.hidden, attention};
+    case Role::gate:
+    case Role::up:
+      return {config.intermediate, config.hidden};
+    case Role::down:
+      return {config.hidden, config.intermediate};
+  }
+  NEAP_CHECK(!"a role");
+  return {};
+}
+
+bool module_has_bias(const ModelConfig& config, Role role) {
+  switch (role) {
+    case Role::q:
+    case Role::k:
+    case Role::v:
+      return config.qkv_bias;
+    case Role::o:
+      return config.output_bias;
+    default:
+      return config.mlp_bias;
+  }
+}
+
+Weights::Weights(Checkpoint checkpoint, ModelConfig config)
+    : checkpoint_(std::move(checkpoint)),
+      config_(std::move(config)),
+      family_(architecture_of_family(config_.family)),
+      gguf_(checkpoint_.kind() == Checkpoint::Kind::gguf) {
+  NEAP_CHECK(family_ != nullptr);
+  if (!gguf_)
+    packed_ = PackedModules::from_config(checkpoint_.config_json(),
+                                         checkpoint_.folder() + "/config.json");
+  check_all();
+}
+
+std::string Weights::file_name(const NamePair& pair) const {
+  return std::string(gguf_ ? pair.gguf : pair.huggingface);
+}
+
+std::string Weights::file_name(std::int64_t layer, const NamePair& pair) const {
+  return (gguf_ ? "blk." : "model.layers.") + std::to_string(layer) + "." + file_name(pair);
+}
+
+void Weights::check_all() {
+  Names known;
+  check_tensor(file_name(kEmbedding) + ".weight", {config_.vocabulary, config_.hidden}, known);
+  check_tensor(file_name(kFinalNorm) + ".weight", {config_.hidden}, known);
+  for (std::int64_t layer = 0; layer < config_.layers; ++layer) {
+    for (const NamePair& norm : {kInputNorm, kMlpNorm})
+      check_tensor(file_name(layer, norm) + ".weight", {config_.hidden}, known);
+    for (const NamePair& norm : {kQNorm, kKNorm})
+      if (config_.qk_norm)
+        check_tensor(file_name(layer, norm) + ".weight", {config_.head_dim}, known);
+    for (const Role role : kAllRoles) {
+      const std::string module = file_name(layer, role_names(role));
+      const Shape shape = module_shape(config_, role);
+      check_module(module, shape, known);
+      if (module_has_bias(config_, role)) check_tensor(module + ".bias", {shape[0]}, known);
+    }
+  }
+  const std::string head = file_name(kHead);
+  if (!config_.tied_head) {
+    check_module(head, {config_.vocabulary, config_.hidden}, known);
+  } else if (checkpoint_.find(head + ".weight")) {
+    check_tensor(head + ".weight", {config_.vocabulary, config_.hidden}, known);
+    check_redundant_head();
+  }
+  if (!config_.rope_factors.empty()) known.insert("rope_freqs.weight");
+  check_left_over(known);
+}
+
+void Weights::check_tensor(const std::string& name, const Shape& shape, Names& known) const {
+  const TensorInfo& tensor = checkpoint_.info(name);
+  if (tensor.shape != shape)
+    wrong_tensor(tensor, "wrong shape", to_string(shape), to_string(tensor.shape));
+  if (!holds_floats(tensor.type))
+    throw Error(ErrorCode::unsupported, "weights of this type cannot be read",
+                {.file = tensor.file, .tensor = name, .found = std::string(name_of(tensor.type))});
+  known.insert(name);
+}
+
+void Weights::check_module(const std::string& module, const Shape& shape, Names& known) const {
+  if (const PackedGrid* grid = packed(module))
+    check_packed(module, shape, *grid, known);
+  else
+    check_tensor(module + ".weight", shape, known);
+}
+
+// The parts' presence and shapes; their contents are checked when they are decoded.
+void Weights::check_packed(const std::string& module, const Shape& shape, const PackedGrid& grid,
+                           Names& known) const {
+  const GroupLayout layout{.bits = grid.bits, .group = grid.group, .symmetric = grid.symmetric};
+  for (const PartInfo& part : pack_quantized_parts(layout, shape[0], shape[1])) {
+    const TensorInfo& tensor = checkpoint_.info(module + part.suffix);
+    Shape sparse = part.shape;  // as it was before 2026: fewer codes per word
+    if (part.suffix == ".weight_packed")
+      sparse[1] = packed_words(shape[1], grid.bits, Packing::sparse);
+    if (part.suffix == ".weight_zero_point")
+      sparse[0] = packed_words(shape[0], grid.bits, Packing::sparse);
+    if (tensor.shape != part.shape && tensor.shape != sparse)
+      wrong_tensor(tensor, "wrong shape", to_string(part.shape), to_string(tensor.shape));
+    known.insert(tensor.name);
+  }
+  const TensorInfo& stored = checkpoint_.info(module + ".weight_shape");
+  Shape written(2);
+  const auto bytes = checkpoint_.bytes(stored);
+  if (stored.type != DType::i64 || bytes.size() != sizeof(std::int64_t) * 2)
+    wrong_tensor(stored, "not two 64-bit integers", "I64", std::string(name_of(stored.type)));
+  std::memcpy(written.data(), bytes.data(), bytes.size());
+  if (written != shape) wrong_tensor(stored, "wrong shape", to_string(shape), to_string(written));
+}
+
+// Tying ignores the head's own tensor: harmless only if that says the same.
+void Weights::check_redundant_head() const {
+  const TensorInfo& head = checkpoint_.info(file_name(kHead) + ".weight");
+  const TensorInfo& embedding = checkpoint_.info(file_name(kEmbedding) + ".weight");
+  const auto a = checkpoint_.bytes(head), b = checkpoint_.bytes(embedding);
+  const bool equal = head.type == embedding.type && std::ranges::equal(a, b);
+  checkpoint_.release(head);
+  checkpoint_.release(embedding);
+  if (!equal)
+    wrong_tensor(head, "differs from the embedding, to which the config ties it",
+                 embedding.name + " again, or no tensor", "other values");
+}
+
+void Weights::check_left_over(const Names& known) const {
+  for (const TensorInfo& tensor : checkpoint_.tensors())
+    if (!known.contains(tensor.name) && !is_rotary_buffer(tensor.name))
+      throw Error(ErrorCode::format, "a tensor that " + config_.family + " has no place for",
+                  {.file = tensor.file, .tensor = tensor.name});
+}
+
+const PackedGrid* Weights::packed(const std::string& module) const { return packed_.find(module); }
+
+QuantizedTensor Weights::decode(const std::string& module, const PackedGrid& grid) const {
+  const auto stored = [&](const char* suffix) {
+    const TensorInfo& info = checkpoint_.info(module + suffix);
+    return StoredTensor{info, checkpoint_.bytes(info)};
+  };
+  PackQuantizedModule parts{.packed = stored(".weight_packed"),
+                            .scale = stored(".weight_scale"),
+                            .shape = stored(".weight_shape"),
+                            .zero_point = {}};
+  if (!grid.symmetric) parts.zero_point = stored(".weight_zero_point");
+  QuantizedTensor tensor = decode_pack_quantized(parts, grid.bits, grid.group, grid.symmetric);
+  checkpoint_.release(parts.packed.info);
+  return tensor;
+}
+
+Matrix<float> Weights::weight(std::int64_t layer, Role role) const {
+  const Shape shape = module_shape(config_, role);
+  Matrix<float> weight(static_cast<std::size_t>(shape[0]), static_cast<std::size_t>(shape[1]));
+  const std::string module = file_name(layer, role_names(role));
+  if (const PackedGrid* grid = packed(module)) {
+    dequantize(decode(module, *grid), 0, shape[0], weight);
+    return weight;
+  }
+  const TensorInfo& tensor = checkpoint_.info(module + ".weight");
+  checkpoint_.read_rows(tensor, 0, shape[0], weight.data());
+  checkpoint_.release(tensor);
+  if (gguf_ && family_->gguf_interleaved_rope && (role == Role::q || role == Role::k))
+    undo_interleaving(weight, static_cast<std::size_t>(config_.head_dim));
+  return weight;
+}
+
+std::vector<float> Weights::bias(std::int64_t layer, Role role) const {
+  if (!module_has_bias(config_, role)) return {};
+  std::vector<float> bias = vector(file_name(layer, role_names(role)) + ".bias");
+  if (gguf_ && family_->gguf_interleaved_rope && (role == Role::q || role == Role::k))
+    undo_interleaving({bias.data(), bias.size(), 1}, static_cast<std::size_t>(config_.head_dim));
+  return bias;
+}
+
+std::vector<float> Weights::vector(const std::string& name) const {
+  return checkpoint_.read(checkpoint_.info(name));
+}
+
+Block Weights::block(std::int64_t layer, Precision precision) const {
+  Block block;
+  block.index = layer;
+  block.switches = config_.switches[static_cast<std::size_t>(layer)];
+  block.input_norm = vector(file_name(layer, kInputNorm) + ".weight");
+  block.mlp_norm = vector(file_name(layer, kMlpNorm) + ".weight");
+  if (config_.qk_norm) {
+    block.q_norm = vector(file_name(layer, kQNorm) + ".weight");
+    block.k_norm = vector(file_name(layer, kKNorm) + ".weight");
+  }
+  for (const Role role : kAllRoles)
+    block.linears[static_cast<std::size_t>(role)] =
+        make_dense_linear(weight(layer, role), bias(layer, role), precision);
+  return block;
+}
+
+std::vector<float> Weights::final_norm() const { return vector(file_name(kFinalNorm) + ".weight"); }
+
+void Weights::embed(std::span<const TokenId> ids, MatrixView<float> out) const {
+  NEAP_CHECK(out.rows == ids.size() && out.cols == static_cast<std::size_t>(config_.hidden));
+  for (const TokenId id : ids)
+    if (id < 0 || id >= config_.vocabulary)
+      throw Error(ErrorCode::argument, "a token id outside of the vocabulary",
+                  {.file = checkpoint_.path(),
+                   .expected = "0 to " + std::to_string(config_.vocabulary - 1),
+                   .found = std::to_string(id)});
+  const TensorInfo& tensor = checkpoint_.info(file_name(kEmbedding) + ".weight");
+  constexpr std::size_t kTile = 64;
+  parallel_for((ids.size() + kTile - 1) / kTile, [&](std::size_t tile) {
+    for (std::size_t i = tile * kTile; i < std::min(ids.size(), (tile + 1) * kTile); ++i)
+      checkpoint_.read_rows(tensor, ids[i], 1, out.row(i));
+  });
+}
+
+void Weights::visit_head(
+    const std::function<void(std::int64_t, MatrixView<const float>)>& visit) const {
+  const std::string head = file_name(config_.tied_head ? kEmbedding : kHead);
+  const PackedGrid* grid = config_.tied_head ? nullptr : packed(head);
+  const TensorInfo* dense = grid ? nullptr : &checkpoint_.info(head + ".weight");
+  const QuantizedTensor codes = grid ? decode(head, *grid) : QuantizedTensor{};
+  Matrix<float> part(static_cast<std::size_t>(std::min(kHeadPart, config_.vocabulary)),
+                     static_cast<std::size_t>(config_.hidden));
+  for (std::int64_t first = 0; first < config_.vocabulary; first += kHeadPart) {
+    const std::int64_t count = std::min(kHeadPart, config_.vocabulary - first);
+    const MatrixView<float> rows = part.view().row_range(0, static_cast<std::size_t>(count));
+    if (grid)
+      dequantize(codes, first, count, rows);
+    else
+      checkpoint_.read_rows(*dense, first, count, rows.data);
+    visit(first, rows);
+  }
+  if (dense) checkpoint_.release(*dense);
+}
+
+Matrix<float> Weights::head() const {
+  Matrix<float> head(static_cast<std::size_t>(config_.vocabulary),
+                     static_cast<std::size_t>(config_.hidden));
+  visit_head([&](std::int64_t first, MatrixView<const float> rows) {
+    for (std::size_t r = 0; r < rows.rows; ++r)
+      std::copy_n(rows.row(r), rows.cols, head.row(static_cast<std::size_t>(first) + r));
+  });
+  return head;
+}
+
+}  // namespace neap
