@@ -46,17 +46,18 @@ class GramAccumulator {
   Precision used() const { return precision_; }
 
  private:
-  // Sum over chunks [first, first + count), count a power of two; only the upper triangle of gram.
+  // Sum over chunks first .. last; of gram only the tiles on and above the diagonal.
   struct Node {
-    std::size_t first, count;
+    std::size_t first, last;
     GramPair sum;
   };
-  void push(Node node);
+  void join(std::size_t open);
 
   std::size_t inputs_, windows_;
   bool drift_;
   Precision precision_;
-  std::vector<Node> nodes_;  // ascending, disjoint; the last one may still grow
+  std::size_t begin_ = 0, end_ = 0;  // windows added lie in [begin, end)
+  std::vector<Node> nodes_;          // ascending, disjoint; the last one may be growing
 };
 
 }  // namespace neap

@@ -1,0 +1,266 @@
+#include "linalg/matmul.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <unordered_map>
+#include <vector>
+
+#include "base/half.h"
+#include "base/parallel.h"
+#include "linalg/buffer.h"
+
+namespace neap {
+namespace {
+
+using Memory = dnnl::memory;
+using Type = Memory::data_type;
+using Layout = Memory::format_tag;
+
+// Rows of x in a tile: its operand and its result stay in a core's L2 while the weights stream by.
+constexpr std::size_t kTileRows = 96;
+// Rows of the weight in a panel, the unit in which few rows of x are spread over threads.
+constexpr std::size_t kPanelRows = 192;
+
+const dnnl::engine& cpu_engine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+dnnl::stream& this_thread_stream() {
+  thread_local dnnl::stream stream(cpu_engine());
+  return stream;
+}
+
+// oneDNN's levels are bit masks, each a superset of those it builds on.
+bool machine_has(dnnl::cpu_isa level) {
+  const auto mask = static_cast<unsigned>(level);
+  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & mask) == mask;
+}
+
+Type stored_type(Operand type) { return type == Operand::bf16 ? Type::bf16 : Type::f32; }
+
+enum class Weights { packed, plain, transposed };
+
+// Everything that a primitive is compiled for.
+struct PlanKey {
+  Operand type;
+  Weights weights;
+  std::size_t m, n, k;
+
+  bool operator==(const PlanKey&) const = default;
+};
+
+struct PlanHash {
+  std::size_t operator()(const PlanKey& key) const {
+    std::size_t hash = static_cast<std::size_t>(key.type) * 3 + static_cast<std::size_t>(key.weights);
+    for (const std::size_t value : {key.m, key.n, key.k}) hash = hash * 0x9e3779b97f4a7c15u + value;
+    return hash ^ (hash >> 29);
+  }
+};
+
+// A compiled product and the memory objects that it is called with. Compiling takes milliseconds, so
+// plans are kept; they belong to one thread, because running one sets its pointers.
+class Plan {
+ public:
+  explicit Plan(const PlanKey& key) : Plan(key, weights_layout(key)) {}
+
+  void run(const void* x, const Memory& weights, float* y) {
+    // oneDNN reads the thread count at each call. One, also when no parallel region is around.
+    const ThreadScope one_thread(1);
+    arguments_.at(DNNL_ARG_SRC).set_data_handle(const_cast<void*>(x));
+    arguments_.at(DNNL_ARG_DST).set_data_handle(y);
+    arguments_.insert_or_assign(DNNL_ARG_WEIGHTS, weights);
+    primitive_.execute(this_thread_stream(), arguments_);
+  }
+  void run(const void* x, const void* weights, float* y) {
+    run(x, Memory(description_.weights_desc(), cpu_engine(), const_cast<void*>(weights)), y);
+  }
+  Memory::desc weights_desc() const { return description_.weights_desc(); }
+
+ private:
+  Plan(const PlanKey& key, const Memory::desc& weights)
+      : description_(describe(key, weights)), primitive_(description_) {
+    arguments_.emplace(DNNL_ARG_SRC, Memory(description_.src_desc(), cpu_engine(), nullptr));
+    arguments_.emplace(DNNL_ARG_DST, Memory(description_.dst_desc(), cpu_engine(), nullptr));
+    arguments_.emplace(DNNL_ARG_SCRATCHPAD, Memory(description_.scratchpad_desc(), cpu_engine()));
+  }
+
+  static Memory::dims dims(std::size_t rows, std::size_t cols) {
+    return {static_cast<Memory::dim>(rows), static_cast<Memory::dim>(cols)};
+  }
+
+  // Whatever the height of the tile, packed weights lie as oneDNN likes them for a full one.
+  static Memory::desc weights_layout(const PlanKey& key) {
+    const auto described = [&](Layout layout) {
+      return Memory::desc(dims(key.k, key.n), stored_type(key.type), layout);
+    };
+    if (key.weights == Weights::plain) return described(Layout::ab);
+    if (key.weights == Weights::transposed) return described(Layout::ba);
+    PlanKey full = key;
+    full.m = kTileRows;
+    return describe(full, described(Layout::any)).weights_desc();
+  }
+
+  static dnnl::matmul::primitive_desc describe(const PlanKey& key, const Memory::desc& weights) {
+    const ThreadScope one_thread(1);  // else the work would be cut for as many threads as there are
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    const Memory::desc x(dims(key.m, key.k), stored_type(key.type), Layout::ab);
+    const Memory::desc y(dims(key.m, key.n), Type::f32, Layout::ab);
+    return {dnnl::matmul::desc(x, weights, y), attributes, cpu_engine()};
+  }
+
+  dnnl::matmul::primitive_desc description_;
+  dnnl::matmul primitive_;
+  std::unordered_map<int, Memory> arguments_;
+};
+
+Plan& plan_for(const PlanKey& key) {
+  thread_local std::unordered_map<PlanKey, Plan, PlanHash> plans;
+  const auto found = plans.find(key);
+  if (found != plans.end()) return found->second;
+  const ThreadScope one_thread(1);
+  return plans.emplace(key, Plan(key)).first->second;
+}
+
+// The heights that tiles come in; a shorter one is filled up with zeros. Few, so that few primitives
+// are compiled. Below AVX-512 oneDNN's kernels treat the last rows of a tile differently unless they
+// fill a multiple of 24.
+std::size_t tile_height(std::size_t rows) {
+  static const bool any_height = machine_has(dnnl::cpu_isa::avx512_core);
+  constexpr std::array<std::size_t, 9> kHeights{1, 2, 4, 8, 16, 24, 32, 48, kTileRows};
+  for (const std::size_t height : kHeights) {
+    if (height >= rows && (any_height || height % 24 == 0)) return height;
+  }
+  return kTileRows;
+}
+
+std::size_t tiles_of(std::size_t count, std::size_t tile) { return (count + tile - 1) / tile; }
+
+// Rows of x as an operand of `height` rows.
+const std::byte* load_rows(Operand type, MatrixView<const float> x, std::size_t height) {
+  thread_local Buffer buffer;
+  const std::size_t row_bytes = x.cols * operand_bytes(type);
+  std::byte* to = buffer.bytes(height * row_bytes);
+  for (std::size_t r = 0; r < x.rows; ++r) to_operand(type, x.row(r), to + r * row_bytes, x.cols);
+  std::memset(to + x.rows * row_bytes, 0, (height - x.rows) * row_bytes);
+  return to;
+}
+
+void store_rows(const float* from, std::span<const float> bias, MatrixView<float> y) {
+  for (std::size_t r = 0; r < y.rows; ++r, from += y.cols) {
+    float* to = y.row(r);
+    if (bias.empty()) {
+      std::memcpy(to, from, y.cols * sizeof(float));
+    } else {
+      for (std::size_t c = 0; c < y.cols; ++c) to[c] = from[c] + bias[c];
+    }
+  }
+}
+
+}  // namespace
+
+Operand bf16_operand() {
+  static const bool native = machine_has(dnnl::cpu_isa::avx512_core_bf16);
+  return native ? Operand::bf16 : Operand::bf16_in_f32;
+}
+
+std::size_t operand_bytes(Operand type) { return type == Operand::bf16 ? sizeof(Bf16) : sizeof(float); }
+
+void to_operand(Operand type, const float* from, std::byte* to, std::size_t count) {
+  if (type == Operand::f32) {
+    std::memcpy(to, from, count * sizeof(float));
+  } else if (type == Operand::bf16) {
+    float_to_bf16(from, reinterpret_cast<Bf16*>(to), count);
+  } else {
+    auto* rounded = reinterpret_cast<float*>(to);
+    for (std::size_t i = 0; i < count; ++i) rounded[i] = bf16_to_float(float_to_bf16(from[i]));
+  }
+}
+
+void multiply_tile(Operand type, const TileProduct& shape, const std::byte* x, const std::byte* b,
+                   float* y) {
+  const Weights weights = shape.b_transposed ? Weights::transposed : Weights::plain;
+  plan_for({type, weights, shape.m, shape.n, shape.k}).run(x, static_cast<const void*>(b), y);
+}
+
+struct PackedWeights::Impl {
+  Operand type;
+  std::size_t in, out;
+  std::vector<Memory> panels;  // kPanelRows rows of the weight each, the last one maybe fewer
+
+  PlanKey key(std::size_t panel, std::size_t height) const {
+    return {type, Weights::packed, height, std::min(kPanelRows, out - panel * kPanelRows), in};
+  }
+
+  void pack(MatrixView<const float> weight) {
+    panels.resize(tiles_of(out, kPanelRows));
+    parallel_for(panels.size(), [&](std::size_t p) { panels[p] = pack_panel(weight, p); });
+  }
+
+  Memory pack_panel(MatrixView<const float> weight, std::size_t panel) const {
+    const PlanKey shape = key(panel, kTileRows);
+    Plan& plan = plan_for(shape);
+    const ThreadScope one_thread(1);
+    thread_local Buffer buffer;
+    std::byte* rows = buffer.bytes(shape.n * in * operand_bytes(type));
+    for (std::size_t r = 0; r < shape.n; ++r) {
+      to_operand(type, weight.row(panel * kPanelRows + r), rows + r * in * operand_bytes(type), in);
+    }
+    const Memory::dims dims{static_cast<Memory::dim>(in), static_cast<Memory::dim>(shape.n)};
+    Memory plain({dims, stored_type(type), Layout::ba}, cpu_engine(), rows);
+    Memory packed(plan.weights_desc(), cpu_engine());
+    dnnl::reorder(plain, packed).execute(this_thread_stream(), plain, packed);
+    return packed;
+  }
+
+  // Rows [first, first + x.rows) of y, for the panels [begin, end).
+  void multiply_rows(MatrixView<const float> x, std::span<const float> bias, std::size_t begin,
+                     std::size_t end, MatrixView<float> y) const {
+    thread_local Buffer buffer;
+    const std::size_t height = tile_height(x.rows);
+    const std::byte* operand = load_rows(type, x, height);
+    for (std::size_t p = begin; p < end; ++p) {
+      const PlanKey shape = key(p, height);
+      float* product = buffer.floats(height * shape.n);
+      plan_for(shape).run(operand, panels[p], product);
+      const std::size_t first = p * kPanelRows;
+      store_rows(product, bias.empty() ? bias : bias.subspan(first, shape.n),
+                 y.block(0, first, y.rows, shape.n));
+    }
+  }
+};
+
+PackedWeights::PackedWeights(MatrixView<const float> weight, Operand type)
+    : impl_(new Impl{type, weight.cols, weight.rows, {}}) {
+  NEAP_CHECK(!weight.empty());
+  impl_->pack(weight);
+}
+
+PackedWeights::PackedWeights(PackedWeights&&) noexcept = default;
+PackedWeights& PackedWeights::operator=(PackedWeights&&) noexcept = default;
+PackedWeights::~PackedWeights() = default;
+
+std::size_t PackedWeights::in() const { return impl_->in; }
+std::size_t PackedWeights::out() const { return impl_->out; }
+
+void PackedWeights::multiply(MatrixView<const float> x, std::span<const float> bias,
+                             MatrixView<float> y) const {
+  NEAP_CHECK(x.cols == in() && y.cols == out() && x.rows == y.rows);
+  NEAP_CHECK(bias.empty() || bias.size() == out());
+  const std::size_t tiles = tiles_of(x.rows, kTileRows), panels = impl_->panels.size();
+  if (tiles == 0) return;
+  // Enough pieces for every thread. How a tile's panels are shared out changes no bit.
+  const std::size_t wanted = 4 * static_cast<std::size_t>(thread_count());
+  const std::size_t groups = std::clamp<std::size_t>(tiles_of(wanted, tiles), 1, panels);
+  parallel_for(tiles * groups, [&](std::size_t piece) {
+    const std::size_t first = piece / groups * kTileRows, group = piece % groups;
+    const std::size_t rows = std::min(kTileRows, x.rows - first);
+    impl_->multiply_rows(x.row_range(first, rows), bias, group * panels / groups,
+                         (group + 1) * panels / groups, y.row_range(first, rows));
+  });
+}
+
+}  // namespace neap
