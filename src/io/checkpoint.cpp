@@ -85,7 +85,8 @@ void Checkpoint::Impl::open_folder(const std::string& folder) {
   const fs::path root(folder), config = root / "config.json", whole = root / "model.safetensors",
                  index = root / "model.safetensors.index.json";
   if (!is_file(config)) {
-    throw Error(ErrorCode::io, "not a model: it has no config.json (name a .gguf file itself)",
+    throw Error(ErrorCode::io,
+                "is not a model: it has no config.json (for a GGUF, name the file and not its folder)",
                 {.file = folder});
   }
   config_json = read_text_file(config.string());
@@ -106,8 +107,8 @@ void Checkpoint::Impl::open_shards(const fs::path& folder, const fs::path& index
   for (const auto& [name, claimed] : shards) {
     const std::string shard = (folder / name).string();
     if (!is_file(shard)) {
-      throw Error(ErrorCode::io, "shard is missing",
-                  {.file = shard, .found = "its name in model.safetensors.index.json"});
+      throw Error(ErrorCode::io, "missing, although model.safetensors.index.json names it",
+                  {.file = shard});
     }
     MappedFile file(shard);
     const auto header = parse_safetensors(file.bytes(), shard);
@@ -129,11 +130,11 @@ void Checkpoint::Impl::open_shards(const fs::path& folder, const fs::path& index
 void Checkpoint::Impl::open_file(const std::string& name) {
   kind = Kind::gguf;
   path = name;
-  MappedFile file(name);
   if (name.ends_with(".safetensors")) {
-    throw Error(ErrorCode::unsupported, "name the folder that holds it and its config.json",
+    throw Error(ErrorCode::unsupported, "is not a whole model: name the folder that holds it and config.json",
                 {.file = name});
   }
+  MappedFile file(name);
   gguf = GgufFile::parse(file.bytes(), name);
   const GgufSplit split = split_of(*gguf);
   if (split.number != 0) {

@@ -103,10 +103,12 @@ class GgufParser {
   std::string read_string(std::uint64_t max_bytes) {
     const std::uint64_t start = position_;
     const auto length = read<std::uint64_t>();
-    if (length > max_bytes || length > left()) {
+    const std::uint64_t room = std::min(max_bytes, left());
+    if (length > room) {
+      const bool cut = room < max_bytes;
       position_ = start;
-      fail("string is too long", "at most " + std::to_string(std::min(max_bytes, left() - 8)) + " bytes",
-           std::to_string(length));
+      fail(cut ? "string runs past the end of the file" : "string is too long",
+           "at most " + std::to_string(room) + " bytes", std::to_string(length));
     }
     std::string text(reinterpret_cast<const char*>(bytes_.data()) + position_, length);
     position_ += length;

@@ -88,12 +88,13 @@ std::string find_in_hub_cache(const HubName& name, const std::string& cache_fold
   std::string folder = "models--" + name.repository;
   folder.replace(folder.find('/'), 1, "--");
   const fs::path repository = fs::path(cache_folder) / folder;
-  const auto missing = [&](const std::string& what, const fs::path& where, const std::string& found) {
-    return Error(ErrorCode::io, what + "; nothing is downloaded",
-                 {.file = name.repository + "@" + name.revision, .expected = where.string(), .found = found});
+  const std::string shown = name.repository + "@" + name.revision;
+  const auto missing = [&](const std::string& what, const fs::path& where) {
+    return Error(ErrorCode::io, what + " (looked for " + where.string() + "; nothing is downloaded)",
+                 {.file = shown});
   };
   if (!is_folder(repository)) {
-    throw missing("neither a file or folder here nor in the hub cache", repository, "");
+    throw missing("neither a file or folder here nor in the hub cache", repository);
   }
   const fs::path snapshots = repository / "snapshots";
   if (const fs::path direct = snapshots / name.revision; is_folder(direct)) return direct.string();
@@ -101,7 +102,7 @@ std::string find_in_hub_cache(const HubName& name, const std::string& cache_fold
   const fs::path ref = repository / "refs" / name.revision;
   std::error_code ignored;
   if (!fs::is_regular_file(ref, ignored)) {
-    throw missing("the hub cache does not have this revision", ref, names_in(snapshots));
+    throw missing("the hub cache has no such revision, only " + names_in(snapshots), ref);
   }
   std::string commit = read_text_file(ref.string(), kMaxRefBytes);
   commit.erase(std::find_if(commit.begin(), commit.end(), [](char c) { return c == '\n' || c == '\r'; }),
@@ -111,7 +112,7 @@ std::string find_in_hub_cache(const HubName& name, const std::string& cache_fold
   }
   const fs::path snapshot = snapshots / commit;
   if (!is_folder(snapshot)) {
-    throw missing("the hub cache names this revision but does not hold it", snapshot, names_in(snapshots));
+    throw missing("the hub cache knows this revision but does not hold it", snapshot);
   }
   return snapshot.string();
 }

@@ -111,6 +111,10 @@ void check_size(std::uint64_t size, std::uint64_t limit, const std::string& file
 Json parse_json(std::string_view text, const std::string& file, std::uint64_t start,
                 const JsonLimits& limits) {
   check_size(text.size(), limits.bytes, file);
+  // nlohmann takes a NUL for the end of the text and ignores what follows.
+  if (const std::size_t nul = text.find('\0'); nul != text.npos) {
+    throw Error(ErrorCode::format, "not valid JSON: a NUL byte", {.file = file, .offset = start + nul});
+  }
   StrictBuilder builder(file, start, limits.depth);
   Json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();
