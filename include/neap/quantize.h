@@ -25,7 +25,11 @@ Method method_from_name(const std::string& name);  // throws Error(argument) lis
 std::string name_of(Method method);
 
 // The order in which the inputs of a layer are decided. Groups stay those of the stored layout.
-enum class SolveOrder { natural, activation };
+enum class SolveOrder {
+  activation,  // largest input energy first
+  backward,    // last input first, as the OJBKQ paper has it
+  forward,     // first input first, as GPTQ has it
+};
 SolveOrder order_from_name(const std::string& name);
 std::string name_of(SolveOrder order);
 
@@ -83,11 +87,12 @@ struct LayerRecord {
   // ||R (w^ - t)||^2 summed over rows, in fp64, after each stage that ran; negative: it did not run.
   double objective_rounding = -1, objective_greedy = -1, objective_paths = -1, objective_descent = -1;
   double relative_error = 0;                   // ||X~ (W^ - W)'||^2 / ||X~ W'||^2
-  double damping = 0;                          // what was added to the diagonal, relative to its mean
+  double damping = 0;                          // lambda^2 used, relative to the mean of H's diagonal
+  int factorizations = 0;                      // more than 1: the ridge had to grow
   std::int64_t dead_inputs = 0, near_dead_inputs = 0;
   std::vector<std::int64_t> rows_won;          // by the greedy path, then by each of Klein's
   std::vector<std::int64_t> coordinates_sampled;  // per path: coordinates that differed from greedy
-  std::int64_t sweeps = 0, moves = 0;
+  std::int64_t sweeps = 0, moves = 0, unsettled_rows = 0;  // of the descent
   double seconds = 0;
 };
 

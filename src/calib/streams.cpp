@@ -1,0 +1,145 @@
+#include "calib/streams.h"
+
+#include <algorithm>
+
+#include "model/elementwise.h"
+#include "neap/error.h"
+
+namespace neap {
+namespace {
+
+const char* name_of(Stage stage) {
+  switch (stage) {
+    case Stage::attention_input: return "input of q, k, v";
+    case Stage::attention_output: return "input of o_proj";
+    case Stage::mlp_input: return "input of gate and up";
+    case Stage::mlp_hidden: return "input of down_proj";
+  }
+  return "";
+}
+
+std::size_t longest(const TokenWindows& windows) {
+  std::size_t rows = 0;
+  for (const auto& window : windows.windows) rows = std::max(rows, window.size());
+  return rows;
+}
+
+}  // namespace
+
+const std::vector<Role>& roles_of(Stage stage) {
+  static const std::array<std::vector<Role>, 4> kRolesOf = {
+      std::vector{Role::q, Role::k, Role::v}, std::vector{Role::o},
+      std::vector{Role::gate, Role::up}, std::vector{Role::down}};
+  return kRolesOf[static_cast<std::size_t>(stage)];
+}
+
+std::size_t width_of(const ModelConfig& config, Stage stage) {
+  return static_cast<std::size_t>(module_shape(config, roles_of(stage).front())[1]);
+}
+
+Streams::Streams(const Weights& weights, const TokenWindows& windows, const StreamOptions& options)
+    : weights_(weights),
+      windows_(windows),
+      options_(options),
+      rope_(make_rope_table(weights.config(), longest(windows))) {
+  const ModelConfig& config = weights.config();
+  const std::size_t hidden = static_cast<std::size_t>(config.hidden);
+  const std::size_t staged = std::max(width_of(config, Stage::attention_output),
+                                      width_of(config, Stage::mlp_hidden));
+  const std::size_t count = options.reference ? 2 : 1;
+  const std::uint64_t budget = options.memory / (2 * count);
+  for (std::size_t s = 0; s < count; ++s) {
+    streams_.push_back(std::unique_ptr<Stream>(new Stream{
+        {window_rows(), hidden, Precision::f32, budget, options.scratch},
+        {window_rows(), staged, options.precision, budget, options.scratch}}));
+  }
+  for (std::size_t w = 0; w < windows.windows.size(); ++w) {
+    Matrix<float> x(windows.windows[w].size(), hidden);
+    weights.embed(windows.windows[w], x);
+    for (const auto& stream : streams_) stream->residual.store(w, x);
+  }
+}
+
+std::vector<std::size_t> Streams::window_rows() const {
+  std::vector<std::size_t> rows;
+  for (const auto& window : windows_.windows) rows.push_back(window.size());
+  return rows;
+}
+
+Matrix<float> Streams::input(const Stream& stream, Stage stage, const Block& block,
+                             std::size_t window) const {
+  const ModelConfig& config = weights_.config();
+  const std::size_t rows = windows_.windows[window].size();
+  Matrix<float> h(rows, width_of(config, stage));
+  if (stage == Stage::attention_output || stage == Stage::mlp_hidden) {
+    stream.staged.load(window, h);
+    return h;
+  }
+  Matrix<float> x(rows, static_cast<std::size_t>(config.hidden));
+  stream.residual.load(window, x);
+  stage == Stage::attention_input ? attention_input(config, block, x, h) : mlp_input(config, block, x, h);
+  return h;
+}
+
+void Streams::check_finite(const Matrix<float>& values, Stage stage, const Block& block,
+                           std::size_t window) const {
+  const std::size_t row = first_non_finite_row(values);
+  if (row == values.rows()) return;
+  throw Error(ErrorCode::data,
+              "NaN or infinity in the " + std::string(name_of(stage)) + " of block " +
+                  std::to_string(block.index) + ", calibration window " + std::to_string(window) +
+                  ", token " + std::to_string(row),
+              {.tensor = module_name(block.index, roles_of(stage).front())});
+}
+
+GramPair Streams::statistics(Stage stage, const Block& reference, const Block& runtime) {
+  const std::size_t width = width_of(weights_.config(), stage);
+  GramAccumulator sums(width, windows_.windows.size(), streams_.size() == 2, options_.precision);
+  for (std::size_t w = 0; w < windows_.windows.size(); ++w) {
+    const Matrix<float> h = input(*streams_[0], stage, runtime, w);
+    check_finite(h, stage, runtime, w);
+    if (streams_.size() == 1) {
+      sums.add(w, h, {});
+      continue;
+    }
+    const Matrix<float> full = input(*streams_[1], stage, reference, w);
+    check_finite(full, stage, reference, w);
+    sums.add(w, h, full);
+  }
+  return sums.finish();
+}
+
+void Streams::advance(Stage stage, const Block& reference, const Block& runtime) {
+  for (std::size_t w = 0; w < windows_.windows.size(); ++w) {
+    advance(*streams_[0], stage, runtime, w);
+    if (streams_.size() == 2) advance(*streams_[1], stage, reference, w);
+  }
+}
+
+void Streams::advance(Stream& stream, Stage stage, const Block& block, std::size_t window) {
+  const ModelConfig& config = weights_.config();
+  const Matrix<float> h = input(stream, stage, block, window);
+  if (stage == Stage::attention_input || stage == Stage::mlp_input) {
+    const bool attends = stage == Stage::attention_input;
+    Matrix<float> out(h.rows(), width_of(config, attends ? Stage::attention_output : Stage::mlp_hidden));
+    attends ? attention(config, block, rope_, options_.precision, h.rows(), h, out)
+            : mlp_hidden(block, h, out);
+    stream.staged.store(window, out);
+    return;
+  }
+  Matrix<float> x(h.rows(), static_cast<std::size_t>(config.hidden));
+  stream.residual.load(window, x);
+  stage == Stage::attention_output ? add_attention(block, h, x) : add_mlp(block, h, x);
+  stream.residual.store(window, x);
+}
+
+GramPair Streams::head_statistics(const std::vector<float>& final_norm) {
+  const ModelConfig& config = weights_.config();
+  // The final norm is a norm like a block's: a block that has nothing else lends its step.
+  Block last;
+  last.index = config.layers;
+  last.input_norm = final_norm;
+  return statistics(Stage::attention_input, last, last);
+}
+
+}  // namespace neap

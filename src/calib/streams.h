@@ -1,0 +1,71 @@
+// The two activation streams of a walk over the blocks: X, the full-precision model's, and X~, that of
+// the model whose earlier layers are already quantized. Both go through each block together, stage by
+// stage; a stage is the set of layers that read one input.
+//
+//   for each block:  for each stage:  statistics(stage)  ->  decide its layers  ->  advance(stage)
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "calib/activations.h"
+#include "linalg/gram.h"
+#include "model/block.h"
+#include "model/weights.h"
+#include "neap/calibration.h"
+
+namespace neap {
+
+enum class Stage { attention_input, attention_output, mlp_input, mlp_hidden };
+inline constexpr std::array kStages = {Stage::attention_input, Stage::attention_output,
+                                       Stage::mlp_input, Stage::mlp_hidden};
+// The layers that read a stage's input: {q, k, v}, {o}, {gate, up}, {down}.
+const std::vector<Role>& roles_of(Stage stage);
+// Inputs of a stage's layers.
+std::size_t width_of(const ModelConfig& config, Stage stage);
+
+struct StreamOptions {
+  bool reference = true;           // carry X too, for the drift
+  Precision precision = Precision::bf16;
+  std::uint64_t memory = 0;        // bytes for activations before they go to the scratch file
+  std::string scratch = ".";       // directory of that file
+};
+
+class Streams {
+ public:
+  // Embeds the windows. `weights` and `windows` must outlive this. Throws Error(argument) for a token
+  // outside the vocabulary, Error(io) for the scratch file.
+  Streams(const Weights& weights, const TokenWindows& windows, const StreamOptions& options);
+
+  // H = X~'X~ and, with a reference stream, D = X~'(X - X~) of what `stage` of the block reads now. `reference`
+  // and `runtime` are the block with its own and with its decided weights (the same object if there
+  // is no reference stream). Same bits at any thread count. Throws Error(data) naming block, stage and
+  // window where an activation is NaN or infinite.
+  GramPair statistics(Stage stage, const Block& reference, const Block& runtime);
+
+  // Both streams pass the layers of `stage`, which `runtime` has decided by now.
+  void advance(Stage stage, const Block& reference, const Block& runtime);
+
+  // The same, for the head: what it reads is the normed end of the last block.
+  GramPair head_statistics(const std::vector<float>& final_norm);
+
+ private:
+  struct Stream {
+    Activations residual;  // fp32
+    Activations staged;    // inputs of o or of down, as the last stage left them
+  };
+  std::vector<std::size_t> window_rows() const;
+  Matrix<float> input(const Stream& stream, Stage stage, const Block& block, std::size_t window) const;
+  void check_finite(const Matrix<float>& values, Stage stage, const Block& block, std::size_t window) const;
+  void advance(Stream& stream, Stage stage, const Block& block, std::size_t window);
+
+  const Weights& weights_;
+  const TokenWindows& windows_;
+  StreamOptions options_;
+  RopeTable rope_;
+  std::vector<std::unique_ptr<Stream>> streams_;  // X~, then X if it is carried
+};
+
+}  // namespace neap

@@ -1,0 +1,154 @@
+#include "quantize/plan.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "model/weights.h"
+#include "neap/error.h"
+#include "quantize/pattern.h"
+
+namespace neap {
+namespace {
+
+constexpr const char* kHeadModule = "lm_head";
+
+struct Module {
+  std::string name;
+  std::int64_t cols;
+};
+
+std::vector<Module> modules_of(const ModelConfig& config) {
+  std::vector<Module> modules;
+  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+    for (std::size_t r = 0; r < kRoles; ++r) {
+      const auto role = static_cast<Role>(r);
+      modules.push_back({module_name(layer, role), module_shape(config, role)[1]});
+    }
+  }
+  return modules;
+}
+
+[[noreturn]] void refuse(const std::string& why, const std::string& expected, const std::string& found) {
+  throw Error(ErrorCode::argument, why, {.expected = expected, .found = found});
+}
+
+void check_range(const char* name, double value, double low, double high) {
+  if (value >= low && value <= high) return;
+  refuse(std::string(name) + " is out of range", std::to_string(low) + " to " + std::to_string(high),
+         std::to_string(value));
+}
+
+void check_settings(const Recipe& recipe) {
+  check_range("bits", recipe.bits, 2, 8);
+  check_range("target_mix", recipe.target_mix, 0, 1);
+  check_range("ridge", recipe.ridge, 0, 100);
+  check_range("paths", recipe.paths, 0, 1000);
+  check_range("descent_sweeps", recipe.descent_sweeps, 0, 10000);
+  check_range("samples", static_cast<double>(recipe.samples), 0, 1e9);
+  check_range("seqlen", static_cast<double>(recipe.length), 2, 1e7);
+  if (recipe.lm_head_bits != 0) check_range("lm_head bits", recipe.lm_head_bits, 2, 8);
+}
+
+std::int64_t largest_dividing_group(const std::vector<Module>& modules, std::string& reason) {
+  for (const std::int64_t group : {128, 64, 32}) {
+    const bool divides = std::all_of(modules.begin(), modules.end(),
+                                     [&](const Module& m) { return m.cols % group == 0; });
+    if (!divides) continue;
+    reason = group == 128 ? "the usual group of 128 divides every layer's inputs"
+                          : "the largest of 128, 64 and 32 that divides every layer's inputs";
+    return group;
+  }
+  reason = "neither 128, 64 nor 32 divides every layer's inputs: one scale a row";
+  return 0;
+}
+
+GroupLayout overridden(GroupLayout layout, const Override& o) {
+  if (o.bits) layout.bits = *o.bits;
+  if (o.group) layout.group = *o.group;
+  if (o.symmetric) layout.symmetric = *o.symmetric;
+  return layout;
+}
+
+void check_layout(const Module& module, const GroupLayout& layout) {
+  if (layout.bits < 2 || layout.bits > 8) {
+    refuse(module.name + ": bits are out of range", "2 to 8", std::to_string(layout.bits));
+  }
+  if (layout.group < 0 || (layout.group > 0 && module.cols % layout.group != 0)) {
+    refuse(module.name + ": no reader of this format takes a group that does not divide the inputs",
+           "a divisor of " + std::to_string(module.cols) + ", or -1 for whole rows",
+           "group size " + std::to_string(layout.group));
+  }
+}
+
+// Engines run q, k, v and gate, up as one matrix: a mixture in there loads nowhere.
+void check_fused(const Plan& plan, const ModelConfig& config) {
+  const std::array<std::vector<Role>, 2> kFused = {std::vector{Role::q, Role::k, Role::v},
+                                                   std::vector{Role::gate, Role::up}};
+  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+    for (const auto& roles : kFused) {
+      const GroupLayout* first = plan.find(module_name(layer, roles.front()));
+      for (const Role role : roles) {
+        const std::string name = module_name(layer, role);
+        const GroupLayout* other = plan.find(name);
+        if ((first == nullptr) == (other == nullptr) && (!first || *first == *other)) continue;
+        refuse(name + ": engines fuse it with " + module_name(layer, roles.front()),
+               "one grid for both (or both ignored)", "two");
+      }
+    }
+  }
+}
+
+}  // namespace
+
+const GroupLayout* Plan::find(const std::string& module) const {
+  const auto it = layers.find(module);
+  return it == layers.end() ? nullptr : &it->second;
+}
+
+Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
+  check_settings(recipe);
+  std::vector<Module> modules = modules_of(config);
+  Plan plan;
+  // Scales have at most 8 significant bits, so bf16 and fp16 hold them alike; what the model itself
+  // is stored in is what every engine reads best.
+  const DType scale_type = config.dtype == DType::f16 ? DType::f16 : DType::bf16;
+  plan.layout = {.bits = recipe.bits, .group = 0, .symmetric = recipe.symmetric, .scale_type = scale_type};
+  plan.layout.group = recipe.group ? *recipe.group : largest_dividing_group(modules, plan.layout_reason);
+
+  std::vector<Pattern> ignore(recipe.ignore.begin(), recipe.ignore.end());
+  std::vector<Pattern> patterns;
+  for (const auto& o : recipe.overrides) patterns.emplace_back(o.pattern);
+  std::set<std::string> used;
+  if (recipe.lm_head_bits != 0) modules.push_back({kHeadModule, config.hidden});
+  for (const Module& module : modules) {
+    const auto skip = std::find_if(ignore.begin(), ignore.end(),
+                                   [&](const Pattern& p) { return p.matches(module.name); });
+    if (skip != ignore.end()) {
+      used.insert(skip->text());
+      continue;
+    }
+    GroupLayout layout = plan.layout;
+    if (module.name == kHeadModule) layout.bits = recipe.lm_head_bits;
+    for (std::size_t i = 0; i < patterns.size(); ++i) {
+      if (!patterns[i].matches(module.name)) continue;
+      used.insert(patterns[i].text());
+      layout = overridden(layout, recipe.overrides[i]);
+      break;
+    }
+    check_layout(module, layout);
+    plan.layers[module.name] = layout;
+  }
+  for (const auto* list : {&ignore, &patterns}) {
+    for (const Pattern& p : *list) {
+      if (!used.contains(p.text()) && p.text() != kHeadModule) {
+        refuse("'" + p.text() + "' decides for no layer", "a pattern that matches, e.g. " + modules.front().name,
+               "no match, or another pattern before it");
+      }
+    }
+  }
+  check_fused(plan, config);
+  return plan;
+}
+
+}  // namespace neap

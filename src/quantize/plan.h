@@ -1,0 +1,28 @@
+// What a recipe means for one model: a grid for each linear layer, settled and checked before any work.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "neap/codec.h"
+#include "neap/model.h"
+#include "neap/quantize.h"
+
+namespace neap {
+
+struct Plan {
+  GroupLayout layout;         // of the layers that no override touches
+  std::string layout_reason;  // why this group size, if the recipe left it open
+  std::map<std::string, GroupLayout> layers;  // quantized modules by name, without those ignored
+
+  // Null for a module that is kept as it is.
+  const GroupLayout* find(const std::string& module) const;
+};
+
+// Throws Error(argument): bits outside 2..8, a group size that does not divide a layer's inputs (the
+// output format cannot hold that), members of a fused group (q, k, v; gate, up) with different grids,
+// a pattern that matches nothing, values out of range.
+Plan make_plan(const Recipe& recipe, const ModelConfig& config);
+
+}  // namespace neap

@@ -1,0 +1,119 @@
+#include "neap/quantize.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "base/parallel.h"
+#include "export/compressed_tensors.h"
+#include "export/engines.h"
+#include "neap/error.h"
+#include "quantize/awq.h"
+#include "quantize/walk.h"
+
+namespace neap {
+namespace {
+
+constexpr std::int64_t kSelfWrittenWindows = 24;
+
+std::uint64_t memory_limit(const QuantizeOptions& options) {
+  if (options.max_memory > 0) return options.max_memory;
+  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::uint64_t>(::sysconf(_SC_PAGE_SIZE)) / 2;
+}
+
+std::uint64_t peak_memory() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) return std::stoull(line.substr(6)) * 1024;
+  }
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+TokenWindows calibration_windows(const Checkpoint& checkpoint, const QuantizeOptions& options) {
+  const Recipe& recipe = options.recipe;
+  const Tokenizer tokenizer = Tokenizer::open(checkpoint);
+  if (!options.calibration_files.empty()) {
+    return read_windows(options.calibration_files, tokenizer, recipe.samples, recipe.length);
+  }
+  const auto model = load_model(checkpoint, {recipe.precision, memory_limit(options)});
+  const std::int64_t samples = recipe.samples > 0 ? recipe.samples : kSelfWrittenWindows;
+  return write_windows(*model, tokenizer, SelfTextPart::calibration, samples, recipe.length, recipe.seed,
+                       options.progress);
+}
+
+// What the report says of the grids in use, weighted by the layers' sizes.
+double mean_bits(const std::vector<LayerRecord>& layers) {
+  double bits = 0, weights = 0;
+  for (const LayerRecord& layer : layers) {
+    const double count = static_cast<double>(layer.rows * layer.cols);
+    bits += bits_per_weight(layer.layout, layer.rows, layer.cols) * count;
+    weights += count;
+  }
+  return weights > 0 ? bits / weights : 0;
+}
+
+std::vector<LayerRecord> decide_layers(const Weights& weights, const Plan& plan, const TokenWindows& windows,
+                                       const WalkOptions& options, const LayerSink& sink, PhaseClock& clock) {
+  switch (options.recipe.method) {
+    case Method::rtn: return round_all(weights, plan, options, sink, clock);
+    case Method::awq: return walk_awq(weights, plan, windows, options, sink, clock);
+    default: return walk(weights, plan, windows, options, sink, clock);
+  }
+}
+
+}  // namespace
+
+QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& options) {
+  const ThreadScope threads(options.threads);
+  const double start = seconds_now();
+  PhaseClock clock;
+  const ModelConfig config = read_config(checkpoint);
+  const Plan plan = make_plan(options.recipe, config);
+  const Weights weights(checkpoint, config);
+
+  QuantizeReport report;
+  report.output = options.output;
+  report.layout = plan.layout;
+  report.layout_reason = plan.layout_reason;
+  ModelWriter writer(weights, plan.layers,
+                     {.output = options.output, .overwrite = options.overwrite, .progress = options.progress});
+  TokenWindows windows;
+  if (options.recipe.method != Method::rtn) {
+    windows = timed(clock, "calibration text", 0, [&] { return calibration_windows(checkpoint, options); });
+    report.calibration = windows.sources;
+    report.calibration_windows = static_cast<std::int64_t>(windows.windows.size());
+    report.calibration_tokens = windows.tokens();
+  }
+  const auto parent = std::filesystem::absolute(options.output).lexically_normal().parent_path();
+  const WalkOptions walk_options{.recipe = options.recipe,
+                                 .activation_memory = memory_limit(options) / 4,
+                                 .scratch = parent.string(),
+                                 .progress = options.progress};
+  const LayerSink sink{
+      .quantized = [&](const std::string& module, const QuantizedTensor& t) { writer.write(module, t); },
+      .dense = [&](const std::string& name, MatrixView<const float> v) { writer.write_dense(name, v); }};
+  report.layers = decide_layers(weights, plan, windows, walk_options, sink, clock);
+
+  report.bits_per_weight = mean_bits(report.layers);
+  report.file_bits_per_weight = writer.bits_per_weight();
+  report.file_bytes = writer.tensor_bytes();
+  for (const auto& e : engines_for(config, plan.layers)) report.engines.push_back({e.name, e.loads, e.reason});
+  report.phases = clock.phases();
+  report.seconds = seconds_now() - start;
+  report.peak_memory = peak_memory();
+  writer.write_file("quantization_report.json", report.to_json());
+  writer.write_file("neap_recipe.json", options.recipe.to_json());
+  timed(clock, "writing and verifying", 0, [&] { writer.finish(); });
+  report.phases = clock.phases();
+  report.seconds = seconds_now() - start;
+  report.peak_memory = peak_memory();
+  return report;
+}
+
+}  // namespace neap

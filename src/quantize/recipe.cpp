@@ -1,0 +1,201 @@
+// Recipes: names, the --override notation, and JSON both ways.
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "neap/error.h"
+#include "neap/quantize.h"
+
+namespace neap {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::array kMethods = {std::pair{Method::rtn, "rtn"}, std::pair{Method::gptq, "gptq"},
+                                 std::pair{Method::gptaq, "gptaq"}, std::pair{Method::awq, "awq"},
+                                 std::pair{Method::ojbkq, "ojbkq"}};
+constexpr std::array kOrders = {std::pair{SolveOrder::activation, "activation"},
+                               std::pair{SolveOrder::backward, "backward"},
+                               std::pair{SolveOrder::forward, "forward"}};
+constexpr std::array kPrecisions = {std::pair{Precision::f32, "f32"}, std::pair{Precision::bf16, "bf16"}};
+
+template <class Table>
+auto value_from(const Table& table, const std::string& name, const char* what) {
+  std::string names;
+  for (const auto& [value, known] : table) {
+    if (name == known) return value;
+    names += std::string(names.empty() ? "" : ", ") + known;
+  }
+  throw Error(ErrorCode::argument, std::string("no such ") + what,
+              {.expected = "one of " + names, .found = "'" + name + "'"});
+}
+
+template <class Table, class Value>
+std::string name_from(const Table& table, Value value) {
+  for (const auto& [known, name] : table) {
+    if (known == value) return name;
+  }
+  return "?";
+}
+
+[[noreturn]] void bad_override(const std::string& text, const std::string& why) {
+  throw Error(ErrorCode::argument, "override '" + text + "': " + why,
+              {.expected = "PATTERN=bits:B,group:G,sym|asym, e.g. 're:.*down_proj=bits:4,group:32'"});
+}
+
+std::int64_t number_of(const std::string& text, const std::string& digits) {
+  std::int64_t value = 0;
+  const char* end = digits.data() + digits.size();
+  const auto [stop, error] = std::from_chars(digits.data(), end, value);
+  if (digits.empty() || error != std::errc() || stop != end) {
+    bad_override(text, "'" + digits + "' is not a whole number");
+  }
+  return value;
+}
+
+// Users write -1 for whole rows, as every other tool has it.
+std::int64_t group_from_user(std::int64_t group) { return group == -1 ? 0 : group; }
+
+void apply_setting(Override& result, const std::string& text, const std::string& setting) {
+  const std::size_t colon = setting.find(':');
+  const std::string key = setting.substr(0, colon);
+  const std::string value = colon == std::string::npos ? "" : setting.substr(colon + 1);
+  if (key == "bits") {
+    result.bits = static_cast<int>(number_of(text, value));
+  } else if (key == "group") {
+    result.group = group_from_user(number_of(text, value));
+  } else if (setting == "sym" || setting == "asym") {
+    result.symmetric = setting == "sym";
+  } else {
+    bad_override(text, "unknown setting '" + setting + "'");
+  }
+}
+
+Json to_json(const Override& o) {
+  Json j = {{"pattern", o.pattern}};
+  if (o.bits) j["bits"] = *o.bits;
+  if (o.group) j["group_size"] = *o.group == 0 ? -1 : *o.group;
+  if (o.symmetric) j["symmetric"] = *o.symmetric;
+  return j;
+}
+
+void refuse_unknown_keys(const Json& object, const std::set<std::string>& known, const std::string& file) {
+  for (const auto& [key, value] : object.items()) {
+    if (known.contains(key)) continue;
+    std::string names;
+    for (const auto& name : known) names += (names.empty() ? "" : ", ") + name;
+    throw Error(ErrorCode::format, "unknown recipe key",
+                {.file = file, .tensor = key, .expected = "one of " + names});
+  }
+}
+
+template <class T>
+void read(const Json& object, const char* key, T& value, const std::string& file) {
+  if (!object.contains(key)) return;
+  try {
+    value = object.at(key).get<T>();
+  } catch (const nlohmann::json::exception&) {
+    throw Error(ErrorCode::format, "recipe value of the wrong type",
+                {.file = file, .tensor = key, .found = object.at(key).dump()});
+  }
+}
+
+Override override_from_json(const Json& j, const std::string& file) {
+  refuse_unknown_keys(j, {"pattern", "bits", "group_size", "symmetric"}, file);
+  Override o;
+  read(j, "pattern", o.pattern, file);
+  if (o.pattern.empty()) throw Error(ErrorCode::format, "an override needs a 'pattern'", {.file = file});
+  int bits = 0;
+  std::int64_t group = 0;
+  bool symmetric = false;
+  read(j, "bits", bits, file);
+  read(j, "group_size", group, file);
+  read(j, "symmetric", symmetric, file);
+  if (j.contains("bits")) o.bits = bits;
+  if (j.contains("group_size")) o.group = group_from_user(group);
+  if (j.contains("symmetric")) o.symmetric = symmetric;
+  return o;
+}
+
+}  // namespace
+
+Method method_from_name(const std::string& name) { return value_from(kMethods, name, "method"); }
+std::string name_of(Method method) { return name_from(kMethods, method); }
+SolveOrder order_from_name(const std::string& name) { return value_from(kOrders, name, "order"); }
+std::string name_of(SolveOrder order) { return name_from(kOrders, order); }
+
+Override parse_override(const std::string& text) {
+  // A regular expression may hold '=', the settings never do.
+  const std::size_t equals = text.rfind('=');
+  if (equals == std::string::npos || equals == 0) bad_override(text, "no '=' after the pattern");
+  Override result;
+  result.pattern = text.substr(0, equals);
+  std::string rest = text.substr(equals + 1);
+  while (!rest.empty()) {
+    const std::size_t comma = rest.find(',');
+    apply_setting(result, text, rest.substr(0, comma));
+    rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
+  }
+  if (!result.bits && !result.group && !result.symmetric) bad_override(text, "it changes nothing");
+  return result;
+}
+
+std::string Recipe::to_json() const {
+  Json j = {{"method", name_of(method)}, {"bits", bits}};
+  if (group) j["group_size"] = *group == 0 ? -1 : *group;
+  j["symmetric"] = symmetric;
+  j["overrides"] = Json::array();
+  for (const auto& o : overrides) j["overrides"].push_back(neap::to_json(o));
+  j["ignore"] = ignore;
+  j["lm_head_bits"] = lm_head_bits;
+  j["samples"] = samples;
+  j["seqlen"] = length;
+  j["seed"] = seed;
+  j["precision"] = name_from(kPrecisions, precision);
+  j["target_mix"] = target_mix;
+  j["ridge"] = ridge;
+  j["paths"] = paths;
+  j["order"] = name_of(order);
+  j["descent_sweeps"] = descent_sweeps;
+  return j.dump(2);
+}
+
+Recipe Recipe::from_json(const std::string& text, const std::string& file) {
+  const Json j = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (j.is_discarded() || !j.is_object()) {
+    throw Error(ErrorCode::format, "a recipe is one JSON object", {.file = file});
+  }
+  refuse_unknown_keys(j, {"method", "bits", "group_size", "symmetric", "overrides", "ignore", "lm_head_bits",
+                          "samples", "seqlen", "seed", "precision", "target_mix", "ridge", "paths",
+                          "order", "descent_sweeps"},
+                      file);
+  Recipe r;
+  std::string method = name_of(r.method), order = name_of(r.order), precision = "bf16";
+  std::int64_t group = 0;
+  std::vector<Json> overrides;
+  read(j, "method", method, file);
+  read(j, "bits", r.bits, file);
+  read(j, "group_size", group, file);
+  read(j, "symmetric", r.symmetric, file);
+  read(j, "overrides", overrides, file);
+  read(j, "ignore", r.ignore, file);
+  read(j, "lm_head_bits", r.lm_head_bits, file);
+  read(j, "samples", r.samples, file);
+  read(j, "seqlen", r.length, file);
+  read(j, "seed", r.seed, file);
+  read(j, "precision", precision, file);
+  read(j, "target_mix", r.target_mix, file);
+  read(j, "ridge", r.ridge, file);
+  read(j, "paths", r.paths, file);
+  read(j, "order", order, file);
+  read(j, "descent_sweeps", r.descent_sweeps, file);
+  if (j.contains("group_size")) r.group = group_from_user(group);
+  r.method = method_from_name(method);
+  r.order = order_from_name(order);
+  r.precision = value_from(kPrecisions, precision, "precision");
+  for (const Json& o : overrides) r.overrides.push_back(override_from_json(o, file));
+  return r;
+}
+
+}  // namespace neap

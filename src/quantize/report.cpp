@@ -1,0 +1,76 @@
+#include <nlohmann/json.hpp>
+
+#include "neap/quantize.h"
+
+namespace neap {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json to_json(const GroupLayout& layout) {
+  return {{"bits", layout.bits},
+          {"group_size", layout.group == 0 ? -1 : layout.group},
+          {"symmetric", layout.symmetric},
+          {"scale_type", name_of(layout.scale_type)}};
+}
+
+// Stages that did not run are left out.
+void put_objective(Json& j, const char* name, double value) {
+  if (value >= 0) j[name] = value;
+}
+
+Json to_json(const LayerRecord& r) {
+  Json objective = Json::object();
+  put_objective(objective, "rounding", r.objective_rounding);
+  put_objective(objective, "greedy", r.objective_greedy);
+  put_objective(objective, "paths", r.objective_paths);
+  put_objective(objective, "descent", r.objective_descent);
+  return {{"module", r.module},
+          {"shape", {r.rows, r.cols}},
+          {"grid", to_json(r.layout)},
+          {"objective", objective},
+          {"relative_error", r.relative_error},
+          {"damping", r.damping},
+          {"factorizations", r.factorizations},
+          {"dead_inputs", r.dead_inputs},
+          {"near_dead_inputs", r.near_dead_inputs},
+          {"rows_won", r.rows_won},
+          {"coordinates_sampled", r.coordinates_sampled},
+          {"descent_sweeps", r.sweeps},
+          {"descent_moves", r.moves},
+          {"unsettled_rows", r.unsettled_rows},
+          {"seconds", r.seconds}};
+}
+
+}  // namespace
+
+std::string QuantizeReport::to_json() const {
+  Json j = {{"output", output}};
+  j["bits_per_weight"] = {{"quantized_layers", bits_per_weight}, {"whole_file", file_bits_per_weight}};
+  j["file_bytes"] = file_bytes;
+  j["grid"] = neap::to_json(layout);
+  if (!layout_reason.empty()) j["group_size_chosen_because"] = layout_reason;
+  j["calibration"] = {{"windows", calibration_windows}, {"tokens", calibration_tokens}};
+  j["calibration"]["sources"] = Json::array();
+  for (const auto& s : calibration) {
+    j["calibration"]["sources"].push_back({{"name", s.name}, {"xxh3", s.hash}, {"tokens", s.tokens}});
+  }
+  j["engines"] = Json::array();
+  for (const auto& e : engines) {
+    j["engines"].push_back({{"name", e.name}, {"loads", e.loads}, {"reason", e.reason}});
+  }
+  j["phases"] = Json::array();
+  for (const auto& p : phases) {
+    Json phase = {{"name", p.name}, {"seconds", p.seconds}};
+    if (p.gflop > 0) phase["gflop"] = p.gflop;
+    if (p.gflop > 0 && p.seconds > 0) phase["gflops"] = p.gflop / p.seconds;
+    j["phases"].push_back(phase);
+  }
+  j["seconds"] = seconds;
+  j["peak_memory_bytes"] = peak_memory;
+  j["layers"] = Json::array();
+  for (const auto& layer : layers) j["layers"].push_back(neap::to_json(layer));
+  return j.dump(1);
+}
+
+}  // namespace neap

@@ -1,0 +1,39 @@
+// The walk over a model's blocks: statistics of a stage, its layers solved, both streams onward. Where
+// model, calibration and solver meet. One block is in memory at a time.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "calib/streams.h"
+#include "model/weights.h"
+#include "neap/quantize.h"
+#include "quantize/plan.h"
+#include "quantize/timing.h"
+
+namespace neap {
+
+// Where decided layers go, in the order of the walk.
+struct LayerSink {
+  std::function<void(const std::string& module, const QuantizedTensor& tensor)> quantized;
+  // A vector or matrix that the walk changed without quantizing it (AWQ's folded norms).
+  std::function<void(const std::string& tensor, MatrixView<const float> values)> dense;
+};
+
+struct WalkOptions {
+  Recipe recipe;
+  std::uint64_t activation_memory = 0;
+  std::string scratch;
+  ProgressCallback progress;
+};
+
+// Quantizes every layer of `plan`, calling `sink` from this thread. Returns one record a layer, in the
+// walk's order. Throws what Streams throws, and Error(cancelled).
+std::vector<LayerRecord> walk(const Weights& weights, const Plan& plan, const TokenWindows& windows,
+                              const WalkOptions& options, const LayerSink& sink, PhaseClock& clock);
+
+// Rounding to nearest: no calibration, no streams.
+std::vector<LayerRecord> round_all(const Weights& weights, const Plan& plan, const WalkOptions& options,
+                                   const LayerSink& sink, PhaseClock& clock);
+
+}  // namespace neap

@@ -1,0 +1,82 @@
+#include "quantize/plan.h"
+
+#include <gtest/gtest.h>
+
+#include "neap/error.h"
+#include "quantize/pattern.h"
+
+namespace neap {
+namespace {
+
+ModelConfig small_config() {
+  ModelConfig c;
+  c.family = "llama";
+  c.layers = 2;
+  c.hidden = 192;
+  c.intermediate = 256;
+  c.vocabulary = 100;
+  c.heads = 4;
+  c.kv_heads = 2;
+  c.head_dim = 48;
+  c.switches.resize(2);
+  return c;
+}
+
+TEST(Pattern, MatchesAsPythonsReMatchDoes) {
+  EXPECT_TRUE(Pattern("re:model\\.layers\\.1").matches("model.layers.12.mlp.up_proj"));
+  EXPECT_FALSE(Pattern("re:layers").matches("model.layers.1"));
+  EXPECT_TRUE(Pattern("Linear").matches("anything"));
+  EXPECT_TRUE(Pattern("a.b").matches("a.b"));
+  EXPECT_FALSE(Pattern("a.b").matches("axb"));
+  EXPECT_THROW(Pattern("re:("), Error);
+}
+
+TEST(Plan, ChoosesTheLargestUsualGroupThatDividesAndSaysSo) {
+  const Plan plan = make_plan({}, small_config());
+  EXPECT_EQ(plan.layout.group, 64);  // 192 = 3 x 64
+  EXPECT_FALSE(plan.layout_reason.empty());
+  EXPECT_EQ(plan.layers.size(), 14u);
+}
+
+TEST(Plan, TheFirstOverrideThatMatchesDecides) {
+  Recipe r;
+  r.overrides = {parse_override("model.layers.1.mlp.down_proj=bits:8"), parse_override("re:.*down_proj=bits:2,group:32,asym")};
+  const Plan plan = make_plan(r, small_config());
+  EXPECT_EQ(plan.find("model.layers.1.mlp.down_proj")->bits, 8);
+  EXPECT_EQ(plan.find("model.layers.0.mlp.down_proj")->bits, 2);
+  EXPECT_EQ(plan.find("model.layers.0.mlp.down_proj")->group, 32);
+  EXPECT_FALSE(plan.find("model.layers.0.mlp.down_proj")->symmetric);
+  EXPECT_EQ(plan.find("model.layers.0.mlp.up_proj")->bits, 4);
+}
+
+TEST(Plan, IgnoredLayersAreKept) {
+  Recipe r;
+  r.ignore = {"re:model\\.layers\\.0\\."};
+  const Plan plan = make_plan(r, small_config());
+  EXPECT_EQ(plan.find("model.layers.0.self_attn.q_proj"), nullptr);
+  EXPECT_EQ(plan.layers.size(), 7u);
+}
+
+TEST(Plan, TheHeadIsQuantizedOnlyWhenAsked) {
+  Recipe r;
+  EXPECT_EQ(make_plan(r, small_config()).find("lm_head"), nullptr);
+  r.lm_head_bits = 8;
+  EXPECT_EQ(make_plan(r, small_config()).find("lm_head")->bits, 8);
+}
+
+TEST(Plan, RefusesWhatCannotBeStoredOrLoaded) {
+  const auto refused = [](auto&& change) {
+    Recipe r;
+    change(r);
+    EXPECT_THROW(make_plan(r, small_config()), Error);
+  };
+  refused([](Recipe& r) { r.group = 128; });
+  refused([](Recipe& r) { r.bits = 9; });
+  refused([](Recipe& r) { r.target_mix = 1.5; });
+  refused([](Recipe& r) { r.ignore = {"re:nothing"}; });
+  refused([](Recipe& r) { r.overrides = {parse_override("re:.*q_proj=bits:8")}; });
+  refused([](Recipe& r) { r.ignore = {"re:.*gate_proj"}; });
+}
+
+}  // namespace
+}  // namespace neap

@@ -1,0 +1,72 @@
+#include <gtest/gtest.h>
+
+#include "neap/error.h"
+#include "neap/quantize.h"
+
+namespace neap {
+namespace {
+
+template <class Call>
+std::string error_of(Call&& call) {
+  try {
+    call();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+TEST(Recipe, JsonHoldsEverySetting) {
+  Recipe r;
+  r.method = Method::gptaq;
+  r.bits = 3;
+  r.group = 0;
+  r.symmetric = false;
+  r.overrides = {parse_override("re:.*down_proj=bits:4,group:32"), parse_override("Linear=asym")};
+  r.ignore = {"model.layers.0.mlp.up_proj"};
+  r.lm_head_bits = 8;
+  r.samples = 7;
+  r.length = 512;
+  r.seed = 9;
+  r.precision = Precision::f32;
+  r.target_mix = 0.25;
+  r.ridge = 0.05;
+  r.paths = 2;
+  r.order = SolveOrder::forward;
+  r.descent_sweeps = 3;
+  const std::string json = r.to_json();
+  EXPECT_EQ(Recipe::from_json(json, "r.json").to_json(), json);
+  EXPECT_NE(json, Recipe{}.to_json());
+}
+
+TEST(Recipe, AMisspeltKeyIsAnErrorThatNamesIt) {
+  const std::string found = error_of([] { Recipe::from_json(R"({"bit": 3})", "r.json"); });
+  EXPECT_NE(found.find("r.json: 'bit'"), std::string::npos) << found;
+}
+
+TEST(Recipe, AValueOfTheWrongTypeIsAnErrorThatNamesIt) {
+  const std::string found = error_of([] { Recipe::from_json(R"({"bits": "three"})", "r.json"); });
+  EXPECT_NE(found.find("'bits'"), std::string::npos) << found;
+}
+
+TEST(Recipe, AnUnknownMethodIsAnErrorThatListsTheKnown) {
+  const std::string found = error_of([] { method_from_name("gtpq"); });
+  EXPECT_NE(found.find("rtn, gptq, gptaq, awq, ojbkq"), std::string::npos) << found;
+}
+
+TEST(Override, ReadsBitsGroupAndSymmetry) {
+  const Override o = parse_override("re:.*a=b.*=bits:4,group:-1,asym");
+  EXPECT_EQ(o.pattern, "re:.*a=b.*");
+  EXPECT_EQ(o.bits, 4);
+  EXPECT_EQ(o.group, 0);
+  EXPECT_EQ(o.symmetric, false);
+}
+
+TEST(Override, RefusesWhatItDoesNotUnderstand) {
+  for (const char* text : {"re:.*", "=bits:4", "x=", "x=bits:", "x=bits:4x", "x=width:4", "x=bits:4,,sym"}) {
+    EXPECT_THROW(parse_override(text), Error) << text;
+  }
+}
+
+}  // namespace
+}  // namespace neap
