@@ -1,0 +1,22 @@
+// The subcommands. Each adds its options to the program and says how it runs.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+#include "console.h"
+
+namespace neap::cli {
+
+struct Command {
+  CLI::App* app = nullptr;
+  // Called once the command line is parsed. Throws Error.
+  std::function<void(Console&)> run;
+};
+
+Command make_quantize(CLI::App& program);
+Command make_eval(CLI::App& program);
+Command make_inspect(CLI::App& program);
+Command make_generate(CLI::App& program);
+
+}  // namespace neap::cli

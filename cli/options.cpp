@@ -1,0 +1,105 @@
+#include "options.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cctype>
+#include <charconv>
+#include <optional>
+#include <string_view>
+
+namespace neap::cli {
+namespace {
+
+// "512M", "1.5 GiB", "8000000000" as bytes, powers of 1024; empty if it is no size.
+std::optional<std::uint64_t> parse_size(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  double number = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || !(number >= 0)) return std::nullopt;
+  std::string unit = text.substr(static_cast<std::size_t>(stop - text.data()));
+  unit.erase(0, unit.find_first_not_of(' '));
+  constexpr std::string_view kUnits = "KMGT";
+  double factor = 1;
+  if (const auto place = unit.empty() ? std::string_view::npos : kUnits.find(unit[0]);
+      place != std::string_view::npos) {
+    for (std::size_t i = 0; i <= place; ++i) factor *= 1024;
+    unit.erase(0, 1);
+    if (unit.starts_with("I")) unit.erase(0, 1);
+  }
+  if (!unit.empty() && unit != "B") return std::nullopt;
+  const double bytes = number * factor;
+  if (bytes >= 0x1p63) return std::nullopt;
+  return static_cast<std::uint64_t>(bytes);
+}
+
+}  // namespace
+
+void add_common(CLI::App& command, CommonOptions& options, const std::string& json) {
+  command.add_option("--threads", options.threads, "threads to use; 0: all cores")
+      ->envname("NEAP_THREADS")
+      ->check(CLI::Range(0, 4096))
+      ->type_name("T")
+      ->capture_default_str();
+  command.add_flag("--json", options.json, json);
+  command.add_flag("-v,--verbose", options.verbosity, "say more; -vv: all there is to say");
+  command.add_flag("-q,--quiet", options.quiet, "no progress, warnings and errors only");
+}
+
+CLI::Option* add_model(CLI::App& command, std::string& model) {
+  return command
+      .add_option("MODEL", model,
+                  "a Hugging Face directory, a .gguf file, ORG/NAME[@REVISION] in the\n"
+                  "local hub cache (nothing is downloaded), or an output of Neap")
+      ->required()
+      ->type_name("");
+}
+
+CLI::Option* add_precision(CLI::App& command, Precision& precision) {
+  return command
+      .add_option_function<std::string>(
+          "--precision",
+          [&precision](const std::string& name) {
+            precision = name == "f32" ? Precision::f32 : Precision::bf16;
+          },
+          "arithmetic of the matrix products: bf16 or f32 (slower)")
+      ->check(CLI::IsMember({"bf16", "f32"}))
+      ->type_name("P")
+      ->default_str(precision == Precision::bf16 ? "bf16" : "f32");
+}
+
+CLI::Option* add_max_memory(CLI::App& command, std::uint64_t& bytes) {
+  return command
+      .add_option_function<std::string>(
+          "--max-memory",
+          [&bytes](const std::string& text) {
+            const auto size = parse_size(text);
+            if (!size) throw CLI::ValidationError("--max-memory", "not a size: " + text);
+            bytes = *size;
+          },
+          "memory to plan for, such as 8G; what is larger is read anew when\n"
+          "its turn comes")
+      ->type_name("SIZE")
+      ->default_str("half of the machine's");
+}
+
+std::string size_text(std::uint64_t bytes) {
+  const auto value = static_cast<double>(bytes);
+  if (bytes < 1000) return fmt::format("{} B", bytes);
+  if (bytes < 1000000) return fmt::format("{:.1f} kB", value / 1e3);
+  if (bytes < 1000000000) return fmt::format("{:.1f} MB", value / 1e6);
+  return fmt::format("{:.2f} GB", value / 1e9);
+}
+
+std::string count_text(std::int64_t count) {
+  std::string digits = std::to_string(count);
+  for (std::size_t i = digits.size(); i > 3 + (count < 0 ? 1u : 0u);) digits.insert(i -= 3, ",");
+  return digits;
+}
+
+std::uint64_t half_of_memory() {
+  return static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::uint64_t>(sysconf(_SC_PAGE_SIZE)) / 2;
+}
+
+}  // namespace neap::cli

@@ -1,0 +1,39 @@
+// Options that several subcommands share, and the notations of numbers.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+
+#include "console.h"
+#include "neap/model.h"
+
+namespace neap::cli {
+
+// Ranges of counts (CLI11's own have messages of 300 digits).
+inline const CLI::Range kPositive{std::int64_t{1}, std::int64_t{1} << 40};
+inline const CLI::Range kNotNegative{std::int64_t{0}, std::int64_t{1} << 40};
+
+struct CommonOptions {
+  int threads = 0, verbosity = 0;
+  bool quiet = false, json = false;
+
+  void apply(Console& console) const { console.set_level(quiet, verbosity); }
+};
+
+// --threads, --json, -v, -q. `json` says what the JSON object holds.
+void add_common(CLI::App& command, CommonOptions& options, const std::string& json);
+// MODEL, with what it may be.
+CLI::Option* add_model(CLI::App& command, std::string& model);
+CLI::Option* add_precision(CLI::App& command, Precision& precision);
+CLI::Option* add_max_memory(CLI::App& command, std::uint64_t& bytes);
+
+// "98.4 MB", "1.2 GB": powers of 1000, as disks and downloads are sold.
+std::string size_text(std::uint64_t bytes);
+// "134,515,008"
+std::string count_text(std::int64_t count);
+
+// Half of the machine's memory, in bytes.
+std::uint64_t half_of_memory();
+
+}  // namespace neap::cli

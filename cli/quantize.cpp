@@ -1,0 +1,259 @@
+// neap quantize: the main job.
+#include "neap/quantize.h"
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <regex>
+
+#include "commands.h"
+#include "neap/error.h"
+#include "options.h"
+
+namespace neap::cli {
+namespace {
+
+constexpr char kFooter[] =
+    "Methods:\n"
+    "  rtn    round to the nearest point of the grid; no calibration, seconds\n"
+    "  gptq   GPTQ, with exact static groups\n"
+    "  gptaq  GPTQ with the published correction towards full-precision activations\n"
+    "  awq    activation-aware scales folded into the neighbours, clipping, rounding\n"
+    "  ojbkq  joint target, lattice decoding along K random paths, descent: the best, the default\n"
+    "\n"
+    "Examples:\n"
+    "  neap quantize meta-llama/Llama-3.2-1B -o small-w4\n"
+    "  neap quantize model.gguf -o small-w3 --scheme W3A16_ASYM --group-size 64\n"
+    "  neap quantize model/ -o out --calib wiki.txt chats.jsonl --samples 128 --seqlen 2048\n"
+    "  neap quantize model/ -o out --override 're:.*down_proj=bits:4,group:32' --ignore 're:.*layers.0.*'\n"
+    "  neap quantize model/ -o out --recipe earlier/neap_recipe.json";
+
+// What was said on the command line; what was not stays with the recipe file or the defaults.
+struct QuantizeCommand {
+  std::string model, recipe_file;
+  std::optional<std::string> scheme, method, order, lm_head;
+  std::optional<int> bits, paths, descent;
+  std::optional<std::int64_t> group, samples, length;
+  std::optional<double> target_mix, ridge;
+  std::optional<std::uint64_t> seed;
+  std::vector<std::string> overrides, ignore;
+  bool symmetric = false, asymmetric = false;
+  Precision precision = Recipe{}.precision;
+  const CLI::Option* precision_option = nullptr;
+  QuantizeOptions options;
+  CommonOptions common;
+};
+
+void add_grid_options(CLI::App& app, QuantizeCommand& c) {
+  app.add_option("--scheme", c.scheme,
+                 "the grid by its usual name: W4A16, W3A16, W2A16 or W8A16, with\n"
+                 "_ASYM for zero points and G64 for a group size")
+      ->type_name("NAME")
+      ->default_str("W4A16");
+  app.add_option("--bits", c.bits, "bits of a weight, 2 to 8")->type_name("B")->default_str("4");
+  app.add_option("--group-size", c.group, "weights of a row that share a scale; -1: all of them")
+      ->type_name("G")
+      ->default_str("largest of 128, 64, 32 that divides");
+  auto* sym = app.add_flag("--sym", c.symmetric, "no zero points (the default)");
+  app.add_flag("--asym", c.asymmetric, "a zero point for each group")->excludes(sym);
+  app.add_option("--override", c.overrides,
+                 "another grid for some layers, e.g. 're:.*down_proj=bits:4,group:32';\n"
+                 "the first that matches decides")
+      ->type_name("PATTERN=...")
+      ->take_all();
+  app.add_option("--ignore", c.ignore, "layers to leave as they are: a name or re:REGEX")
+      ->type_name("PATTERN...")
+      ->take_all();
+  app.add_option("--lm-head", c.lm_head, "keep the head as it is, or its bits")
+      ->type_name("keep|BITS")
+      ->default_str("keep");
+}
+
+void add_method_options(CLI::App& app, QuantizeCommand& c) {
+  const Recipe defaults;
+  app.add_option("--method", c.method, "rtn, gptq, gptaq, awq or ojbkq, see below")
+      ->type_name("NAME")
+      ->default_str(name_of(defaults.method));
+  app.add_option("--target-mix", c.target_mix,
+                 "mu, 0 to 1. 1: match the layer on the inputs it will see; 0: match\n"
+                 "what the full-precision model computes")
+      ->type_name("MU")
+      ->default_str(fmt::to_string(defaults.target_mix));
+  app.add_option("--ridge", c.ridge, "lambda^2, pull towards the old weights, relative to the mean\n"
+                 "second moment of the inputs")
+      ->type_name("R")
+      ->default_str(fmt::to_string(defaults.ridge));
+  app.add_option("--paths", c.paths, "random paths beside the greedy one; 0: greedy alone")
+      ->type_name("K")
+      ->default_str(fmt::to_string(defaults.paths));
+  app.add_option("--order", c.order, "order in which inputs are decided: activation, backward, forward")
+      ->type_name("NAME")
+      ->default_str(name_of(defaults.order));
+  app.add_option("--descent", c.descent, "sweeps of coordinate descent at most; 0: none")
+      ->type_name("SWEEPS")
+      ->default_str(fmt::to_string(defaults.descent_sweeps));
+  app.add_option("--seed", c.seed, "of all random numbers")
+      ->type_name("S")
+      ->default_str(fmt::to_string(defaults.seed));
+  app.add_option("--recipe", c.recipe_file,
+                 "settings from a file, such as neap_recipe.json beside an output;\n"
+                 "options given as well go before it")
+      ->type_name("FILE.json");
+}
+
+void add_calibration_options(CLI::App& app, QuantizeCommand& c) {
+  const Recipe defaults;
+  app.add_option("--calib", c.options.calibration_files,
+                 "text to calibrate on: plain text, or .jsonl with {\"text\"}, {\"messages\"}\n"
+                 "or {\"ids\"} lines. Without: text that the model writes itself")
+      ->type_name("FILE...");
+  app.add_option("--samples", c.samples, "windows of calibration text")
+      ->check(kPositive)
+      ->type_name("N")
+      ->default_str("all of the text; 24 of the model's own");
+  app.add_option("--seqlen", c.length, "tokens of a window")
+      ->check(kPositive)
+      ->type_name("L")
+      ->default_str(fmt::to_string(defaults.length));
+  c.precision_option = add_precision(app, c.precision);
+}
+
+void add_options(CLI::App& app, QuantizeCommand& c) {
+  add_model(app, c.model);
+  app.add_option("-o,--output", c.options.output, "directory to write; it appears when it is complete")
+      ->required()
+      ->type_name("OUT");
+  app.add_flag("--overwrite", c.options.overwrite, "replace a model that stands at OUT");
+  add_grid_options(app, c);
+  add_method_options(app, c);
+  add_calibration_options(app, c);
+  add_max_memory(app, c.options.max_memory);
+  add_common(app, c.common, "print the report as one JSON object instead of text");
+}
+
+[[noreturn]] void refuse(const std::string& message, const std::string& expected,
+                         const std::string& found) {
+  throw Error(ErrorCode::argument, message, {.expected = expected, .found = found});
+}
+
+// W4A16, W4A16_ASYM, W4A16G32, w3a16_g64_sym
+void apply_scheme(const std::string& scheme, Recipe& recipe) {
+  static const std::regex kForm(R"(W([2-8])A16(?:_?G(\d{1,6}))?(?:_(A?)SYM)?)", std::regex::icase);
+  std::smatch match;
+  if (!std::regex_match(scheme, match, kForm)) {
+    refuse("--scheme is not one that Neap writes", "W2A16 to W8A16, as in W4A16, W3A16_ASYM, W4A16G32",
+           scheme);
+  }
+  recipe.bits = std::stoi(match[1]);
+  if (match[2].matched) recipe.group = std::stoll(match[2]);
+  if (match[3].matched) recipe.symmetric = match[3].length() == 0;
+}
+
+void apply_grid(const QuantizeCommand& c, Recipe& recipe) {
+  if (c.scheme) apply_scheme(*c.scheme, recipe);
+  if (c.bits && c.scheme && *c.bits != recipe.bits) {
+    refuse("--scheme and --bits contradict each other", *c.scheme, std::to_string(*c.bits) + " bits");
+  }
+  if (c.bits) recipe.bits = *c.bits;
+  if (c.group && (*c.group == 0 || *c.group < -1)) {
+    refuse("--group-size", "a positive number, or -1 for whole rows", std::to_string(*c.group));
+  }
+  if (c.group) recipe.group = *c.group == -1 ? 0 : *c.group;
+  if (c.symmetric || c.asymmetric) recipe.symmetric = c.symmetric;
+  for (const auto& text : c.overrides) recipe.overrides.push_back(parse_override(text));
+  recipe.ignore.insert(recipe.ignore.end(), c.ignore.begin(), c.ignore.end());
+  if (c.lm_head && *c.lm_head == "keep") {
+    recipe.lm_head_bits = 0;
+  } else if (c.lm_head) {
+    if (c.lm_head->size() != 1 || (*c.lm_head)[0] < '2' || (*c.lm_head)[0] > '8') {
+      refuse("--lm-head", "keep, or 2 to 8 bits", *c.lm_head);
+    }
+    recipe.lm_head_bits = (*c.lm_head)[0] - '0';
+  }
+}
+
+template <class T>
+void take(const std::optional<T>& said, T& setting) {
+  if (said) setting = *said;
+}
+
+Recipe recipe_of(const QuantizeCommand& c) {
+  Recipe recipe;
+  if (!c.recipe_file.empty()) {
+    std::ifstream in(c.recipe_file, std::ios::binary);
+    if (!in) throw Error(ErrorCode::io, "cannot open the recipe", {.file = c.recipe_file});
+    const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    recipe = Recipe::from_json(text, c.recipe_file);
+  }
+  apply_grid(c, recipe);
+  if (c.method) recipe.method = method_from_name(*c.method);
+  if (c.order) recipe.order = order_from_name(*c.order);
+  take(c.samples, recipe.samples);
+  take(c.length, recipe.length);
+  take(c.seed, recipe.seed);
+  take(c.target_mix, recipe.target_mix);
+  take(c.ridge, recipe.ridge);
+  take(c.paths, recipe.paths);
+  take(c.descent, recipe.descent_sweeps);
+  if (c.precision_option->count() > 0) recipe.precision = c.precision;
+  return recipe;
+}
+
+std::string line(std::string_view name, const std::string& value) {
+  return fmt::format("{:<18}{}\n", name, value);
+}
+
+std::string describe(const GroupLayout& layout) {
+  const std::string group = layout.group == 0 ? "whole rows" : fmt::format("groups of {}", layout.group);
+  return fmt::format("{} bits, {}, {}", layout.bits, group,
+                     layout.symmetric ? "symmetric" : "asymmetric");
+}
+
+std::string describe(const QuantizeReport& r) {
+  std::string text = line("output", fmt::format("{}, {}", r.output, size_text(r.file_bytes)));
+  text += line("grid", describe(r.layout) + (r.layout_reason.empty() ? "" : ": " + r.layout_reason));
+  text += line("bits per weight", fmt::format("{:.3f} of the {} quantized layers, {:.3f} of the whole file",
+                                              r.bits_per_weight, r.layers.size(), r.file_bits_per_weight));
+  if (r.calibration_windows > 0) {
+    text += line("calibration", fmt::format("{} tokens in {} windows", count_text(r.calibration_tokens),
+                                            r.calibration_windows));
+  }
+  for (const auto& phase : r.phases) {
+    text += line("  " + phase.name,
+                 phase.gflop > 0 && phase.seconds > 0
+                     ? fmt::format("{:.1f} s, {:.0f} GFLOP/s", phase.seconds, phase.gflop / phase.seconds)
+                     : fmt::format("{:.1f} s", phase.seconds));
+  }
+  text += line("time, peak memory", fmt::format("{:.1f} s, {}", r.seconds, size_text(r.peak_memory)));
+  for (const auto& engine : r.engines) {
+    text += line(engine.loads ? "loads in" : "not in", fmt::format("{}: {}", engine.name, engine.reason));
+  }
+  return text;
+}
+
+void run(QuantizeCommand& c, Console& console) {
+  c.options.recipe = recipe_of(c);
+  c.options.threads = c.common.threads;
+  c.options.progress = console.progress();
+  const QuantizeReport report = quantize(Checkpoint::open(c.model), c.options);
+  console.clear_progress();
+  console.print(c.common.json ? report.to_json() + "\n" : describe(report));
+}
+
+}  // namespace
+
+Command make_quantize(CLI::App& program) {
+  auto command = std::make_shared<QuantizeCommand>();
+  CLI::App* app = program.add_subcommand("quantize", "Make a model smaller");
+  add_options(*app, *command);
+  app->footer(kFooter);
+  return {app, [command](Console& console) {
+            command->common.apply(console);
+            run(*command, console);
+          }};
+}
+
+}  // namespace neap::cli
