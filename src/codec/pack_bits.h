@@ -1,7 +1,7 @@
 // Runs of small codes in 32-bit words, least significant bit first.
 //
 // dense:  one bit stream; code i is bits [i b, (i + 1) b) of it, whatever words that touches. 32 codes
-//         take exactly b words. compressed-tensors since its pull request 715 (2026), and GPTQ.
+//         take exactly b words. compressed-tensors since 0.18.0 (its pull request 732, 2026), and GPTQ.
 // sparse: floor(32 / b) codes per word, its upper bits zero. compressed-tensors before that. The same
 //         as dense for 1, 2, 4 and 8 bits.
 //

@@ -35,7 +35,7 @@ struct PackQuantizedModule {
 
 // `bits`, `group` (0: whole row) and `symmetric` are what the model's configuration says of the module;
 // scale_type is the stored one's. Codes are read in the dense packing, or, where the width of
-// weight_packed fits only that, in the sparse one of before 2026. Throws Error(format), naming file,
+// weight_packed fits only that, in the sparse one of before 0.18. Throws Error(format), naming file,
 // tensor, expected and found: a tensor of another type, shape or length than the rest implies, a zero
 // point where there must be none or none where there must be one, a bit that belongs to no code, a
 // scale that is not positive and finite.

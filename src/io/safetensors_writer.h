@@ -17,7 +17,7 @@ namespace neap {
 
 struct TensorSpec {
   std::string name;
-  DType type;  // a plain one
+  DType type = DType::f32;  // a plain one
   Shape shape;
 };
 
