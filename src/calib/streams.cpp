@@ -1,6 +1,7 @@
 #include "calib/streams.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "model/elementwise.h"
 #include "neap/error.h"
@@ -107,6 +108,21 @@ GramPair Streams::statistics(Stage stage, const Block& reference, const Block& r
     sums.add(w, h, full);
   }
   return sums.finish();
+}
+
+std::vector<float> Streams::mean_magnitudes(Stage stage, const Block& runtime) {
+  std::vector<double> sums(width_of(weights_.config(), stage));
+  for (std::size_t w = 0; w < windows_.windows.size(); ++w) {
+    const Matrix<float> h = input(*streams_[0], stage, runtime, w);
+    for (std::size_t r = 0; r < h.rows(); ++r) {
+      for (std::size_t c = 0; c < h.cols(); ++c) sums[c] += std::abs(h(r, c));
+    }
+  }
+  std::vector<float> means(sums.size());
+  for (std::size_t c = 0; c < sums.size(); ++c) {
+    means[c] = static_cast<float>(sums[c] / static_cast<double>(windows_.tokens()));
+  }
+  return means;
 }
 
 void Streams::advance(Stage stage, const Block& reference, const Block& runtime) {

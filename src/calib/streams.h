@@ -45,6 +45,9 @@ class Streams {
   // window where an activation is NaN or infinite.
   GramPair statistics(Stage stage, const Block& reference, const Block& runtime);
 
+  // Mean |x| of each input of `stage` in the run-time stream, over all tokens: what AWQ weighs by.
+  std::vector<float> mean_magnitudes(Stage stage, const Block& runtime);
+
   // Both streams pass the layers of `stage`, which `runtime` has decided by now.
   void advance(Stage stage, const Block& reference, const Block& runtime);
 

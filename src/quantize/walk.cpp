@@ -17,7 +17,10 @@ SystemOptions system_options(const Recipe& recipe) {
   const Order order = recipe.order == SolveOrder::activation ? Order::gram_diagonal
                       : recipe.order == SolveOrder::backward ? Order::last_to_first
                                                              : Order::first_to_last;
-  return {.target_mix = joint ? recipe.target_mix : 1.0, .ridge = recipe.ridge, .order = order};
+  return {.target_mix = joint ? recipe.target_mix : 1.0,
+          .ridge = recipe.ridge,
+          .order = order,
+          .masked_target = recipe.method == Method::gptaq};
 }
 
 SolveOptions solve_options(const Recipe& recipe) {
@@ -25,7 +28,6 @@ SolveOptions solve_options(const Recipe& recipe) {
   const bool joint = recipe.method == Method::ojbkq;
   options.paths = joint ? recipe.paths : 0;
   options.descent_sweeps = joint ? recipe.descent_sweeps : 0;
-  options.masked_target = recipe.method == Method::gptaq;
   return options;
 }
 
@@ -36,11 +38,7 @@ bool needs_reference(const Recipe& recipe) {
 
 LayerRecord record_of(const std::string& module, const LayerSystem& system, const LayerSolution& solution) {
   const LayerReport& r = solution.report;
-  LayerRecord record;
-  record.module = module;
-  record.layout = solution.tensor.layout;
-  record.rows = solution.tensor.rows;
-  record.cols = solution.tensor.cols;
+  LayerRecord record = plain_record(module, solution.tensor);
   record.objective_rounding = r.objective_rounding;
   record.objective_greedy = r.objective_greedy;
   record.objective_paths = r.objective_paths;
@@ -189,6 +187,15 @@ class Walk {
 
 }  // namespace
 
+LayerRecord plain_record(const std::string& module, const QuantizedTensor& tensor) {
+  LayerRecord record;
+  record.module = module;
+  record.layout = tensor.layout;
+  record.rows = tensor.rows;
+  record.cols = tensor.cols;
+  return record;
+}
+
 std::vector<LayerRecord> walk(const Weights& weights, const Plan& plan, const TokenWindows& windows,
                               const WalkOptions& options, const LayerSink& sink, PhaseClock& clock) {
   return Walk(weights, plan, windows, options, sink, clock).run();
@@ -200,11 +207,7 @@ std::vector<LayerRecord> round_all(const Weights& weights, const Plan& plan, con
   const auto round_one = [&](const std::string& module, const Matrix<float>& weight) {
     const double start = seconds_now();
     const QuantizedTensor tensor = round_to_nearest(weight, *plan.find(module));
-    LayerRecord record;
-    record.module = module;
-    record.layout = tensor.layout;
-    record.rows = tensor.rows;
-    record.cols = tensor.cols;
+    LayerRecord record = plain_record(module, tensor);
     record.seconds = seconds_now() - start;
     clock.add("rounding", record.seconds);
     records.push_back(record);

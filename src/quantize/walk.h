@@ -32,6 +32,9 @@ struct WalkOptions {
 std::vector<LayerRecord> walk(const Weights& weights, const Plan& plan, const TokenWindows& windows,
                               const WalkOptions& options, const LayerSink& sink, PhaseClock& clock);
 
+// What is known of a layer that no solver has reported on.
+LayerRecord plain_record(const std::string& module, const QuantizedTensor& tensor);
+
 // Rounding to nearest: no calibration, no streams.
 std::vector<LayerRecord> round_all(const Weights& weights, const Plan& plan, const WalkOptions& options,
                                    const LayerSink& sink, PhaseClock& clock);
