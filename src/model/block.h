@@ -15,6 +15,8 @@
 
 namespace neap {
 
+class KvCache;
+
 enum class Role { q, k, v, o, gate, up, down };
 inline constexpr std::size_t kRoles = 7;
 
@@ -54,5 +56,12 @@ void add_mlp(const Block& block, MatrixView<const float> f, MatrixView<float> x)
 
 void forward_block(const ModelConfig& config, const Block& block, const RopeTable& rope,
                    Precision precision, std::size_t length, MatrixView<float> x);
+
+// The same for tokens that come after those in the cache: new_tokens for each of its sequences (one
+// when generating, a whole prompt at first). x: (sequences * new_tokens, hidden), one sequence after
+// another. Their keys and values go into layer block.index of the cache, which grows if it must; when
+// every block has run, the caller calls cache.advance(new_tokens). The cache's precision counts.
+void forward_block_cached(const ModelConfig& config, const Block& block, const RopeTable& rope,
+                          KvCache& cache, std::size_t new_tokens, MatrixView<float> x);
 
 }  // namespace neap

@@ -1,0 +1,34 @@
+#include "model/linear.h"
+
+#include <vector>
+
+#include "linalg/matmul.h"
+
+namespace neap {
+namespace {
+
+class DenseLinear final : public Linear {
+ public:
+  DenseLinear(MatrixView<const float> weight, std::span<const float> bias, Operand type)
+      : weights_(weight, type), bias_(bias.begin(), bias.end()) {}
+
+  std::size_t in() const override { return weights_.in(); }
+  std::size_t out() const override { return weights_.out(); }
+  void apply(MatrixView<const float> x, MatrixView<float> y) const override {
+    weights_.multiply(x, bias_, y);
+  }
+
+ private:
+  PackedWeights weights_;
+  std::vector<float> bias_;
+};
+
+}  // namespace
+
+std::unique_ptr<Linear> make_dense_linear(MatrixView<const float> weight, std::span<const float> bias,
+                                          Precision precision) {
+  const Operand type = precision == Precision::bf16 ? bf16_operand() : Operand::f32;
+  return std::make_unique<DenseLinear>(weight, bias, type);
+}
+
+}  // namespace neap
