@@ -7,6 +7,7 @@
 #include "base/parallel.h"
 #include "neap/error.h"
 #include "solve/descent.h"
+#include "solve/gptaq.h"
 #include "solve/klein.h"
 #include "solve/objective.h"
 #include "solve/tile.h"
@@ -57,8 +58,12 @@ class LayerSolver {
 
   LayerSolution solve() {
     set_targets();
-    walk();
-    if (options_.descent_sweeps > 0) descend();
+    if (system_.options().masked_target) {
+      masked_walk();
+    } else {
+      walk();
+      if (options_.descent_sweeps > 0) descend();
+    }
     evaluate();
     return {collect(), report_};
   }
@@ -106,6 +111,16 @@ class LayerSolver {
       tiles_[k].greedy = std::move(results[k].greedy);
     }
     report_.walk = {watch.seconds(), (options_.paths + 1) * walk_flops()};
+  }
+
+  void masked_walk() {
+    const Stopwatch watch;
+    parallel_for(tiles_.size(), [&](std::size_t k) {
+      Tile& tile = tiles_[k];
+      tile.codes = Matrix<std::uint8_t>(weight_.cols, tile.rows);
+      gptaq_walk_tile(system_, grid_of(tile), tile.target, tile.codes);
+    });
+    report_.walk = {watch.seconds(), 2 * walk_flops()};
   }
 
   void descend() {
@@ -169,8 +184,8 @@ class LayerSolver {
     report_.relative_error = energies > 0 ? errors / energies : 0;
     report_.objective_rounding = sum(&Tile::at_rounding);
     report_.objective_greedy = sum(&Tile::at_greedy);
-    if (options_.paths > 0) report_.objective_paths = sum(&Tile::at_paths);
-    if (options_.descent_sweeps > 0) report_.objective_descent = sum(&Tile::at_descent);
+    if (!report_.coordinates_sampled.empty()) report_.objective_paths = sum(&Tile::at_paths);
+    if (!tiles_[0].at_descent.empty()) report_.objective_descent = sum(&Tile::at_descent);
     report_.evaluation = {watch.seconds(), 0};
   }
 
@@ -238,13 +253,13 @@ LayerSolution solve_layer(const LayerSystem& system, MatrixView<const float> wei
   const Stopwatch watch;
   const Grid grid = make_grid(weight, layout, options.grid);
   const double seconds = watch.seconds();
-  LayerSolution solution = solve_layer(system, weight, grid, options, key);
+  LayerSolution solution = solve_on_grid(system, weight, grid, options, key);
   solution.report.grid = {seconds, 0};
   return solution;
 }
 
-LayerSolution solve_layer(const LayerSystem& system, MatrixView<const float> weight,
-                          const Grid& grid, const SolveOptions& options, std::uint64_t key) {
+LayerSolution solve_on_grid(const LayerSystem& system, MatrixView<const float> weight,
+                            const Grid& grid, const SolveOptions& options, std::uint64_t key) {
   NEAP_CHECK(weight.rows > 0 && weight.cols == system.inputs());
   NEAP_CHECK(grid.cols == weight.cols && grid.scales.rows() == weight.rows);
   if (options.paths < 0 || options.descent_sweeps < 0) {
@@ -257,7 +272,12 @@ LayerSolution solve_layer(const LayerSystem& system, MatrixView<const float> wei
 QuantizedTensor round_to_nearest(MatrixView<const float> weight, const GroupLayout& layout,
                                  GridSearch search, std::span<const float> importance) {
   require_finite(weight);
-  const Grid grid = make_grid(weight, layout, search, importance);
+  return round_to_grid(weight, make_grid(weight, layout, search, importance));
+}
+
+QuantizedTensor round_to_grid(MatrixView<const float> weight, const Grid& grid) {
+  NEAP_CHECK(grid.cols == weight.cols && grid.scales.rows() == weight.rows);
+  require_finite(weight);
   QuantizedTensor tensor = empty_tensor(grid);
   const std::size_t rows = rows_per_tile(weight.rows);
   std::vector<std::uint32_t> natural(weight.cols);

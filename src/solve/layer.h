@@ -16,9 +16,6 @@ struct SolveOptions {
   GridSearch grid = GridSearch::weighted;
   int paths = 5;            // Klein's K beside the greedy path; 0: the greedy walk alone
   int descent_sweeps = 32;  // at most; 0: none
-  // The published rule of GPTAQ (arXiv 2504.02692) instead of the joint target: no paths, no descent, and
-  // the system must have target_mix 1 and a drift.
-  bool masked_target = false;
 };
 
 struct StageCost {
@@ -50,12 +47,14 @@ LayerSolution solve_layer(const LayerSystem& system, MatrixView<const float> wei
                           const GroupLayout& layout, const SolveOptions& options, std::uint64_t key);
 
 // The same on a grid that was chosen elsewhere (options.grid is not looked at).
-LayerSolution solve_layer(const LayerSystem& system, MatrixView<const float> weight, const Grid& grid,
+LayerSolution solve_on_grid(const LayerSystem& system, MatrixView<const float> weight,
+                            const Grid& grid,
                           const SolveOptions& options, std::uint64_t key);
 
 // The nearest code of every weight. importance: as make_grid has it; only with GridSearch::weighted.
 QuantizedTensor round_to_nearest(MatrixView<const float> weight, const GroupLayout& layout,
                                  GridSearch search = GridSearch::weighted,
                                  std::span<const float> importance = {});
+QuantizedTensor round_to_grid(MatrixView<const float> weight, const Grid& grid);
 
 }  // namespace neap

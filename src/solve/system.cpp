@@ -10,6 +10,7 @@
 #include "base/parallel.h"
 #include "linalg/cholesky.h"
 #include "neap/error.h"
+#include "solve/gptaq.h"
 
 namespace neap {
 namespace {
@@ -94,12 +95,16 @@ LayerSystem::LayerSystem(MatrixView<const float> gram, MatrixView<const float> d
   }
   require_finite(gram, "gram");
   require_finite(drift, "drift");
+  if (options.masked_target && (options.target_mix != 1 || drift.empty())) {
+    throw Error(ErrorCode::argument, "the masked target needs target mix 1 and a reference stream");
+  }
   if (options.target_mix < 1) drift_ = drift;
 
   order_ = decide_order(gram, options.order);
   packed_ = Matrix<float>(n, n);
   permute(gram, order_, packed_);
   factor(gram);
+  if (options.masked_target) masked_correction_ = gptaq_correction(*this, drift);
   report_.flops = std::pow(static_cast<double>(n), 3) / 3;
   report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }

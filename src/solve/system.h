@@ -21,6 +21,9 @@ struct SystemOptions {
   double target_mix = 0.5;  // mu in [0, 1]; 1 needs no drift
   double ridge = 0.01;      // lambda^2 over the mean of H's diagonal, >= 0
   Order order = Order::gram_diagonal;
+  // The published rule of GPTAQ (solve/gptaq.h) instead of the joint target: needs a drift and
+  // target_mix 1, and solves by one greedy walk whatever SolveOptions say of paths and descent.
+  bool masked_target = false;
 };
 
 struct SystemReport {
@@ -37,7 +40,8 @@ struct SystemReport {
 class LayerSystem {
  public:
   // gram: H (n, n), symmetric. drift: D = X~'(X - X~) (n, n), or empty: target_mix is then taken as 1;
-  // it is looked at, not copied, and must outlive this. gram may go. Memory: n^2 floats.
+  // it is looked at, not copied, and must outlive this. gram may go. Memory: n^2 floats, twice that
+  // with a masked target.
   // Where A is not numerically positive definite the ridge grows tenfold until it is, which
   // report() tells. Throws Error(data) where H or D is not finite, Error(argument) for options out of
   // range. Same bits at any thread count.
@@ -57,6 +61,9 @@ class LayerSystem {
   // By position: H_ii above the damping.
   const std::vector<std::uint8_t>& live() const { return live_; }
 
+  // GPTAQ's correction by position, strictly lower triangular; empty without masked_target.
+  MatrixView<const float> masked_correction() const { return masked_correction_; }
+
   // Empty where the target is the weight itself (mu = 1).
   MatrixView<const float> drift() const { return drift_; }
 
@@ -74,7 +81,7 @@ class LayerSystem {
   std::vector<std::uint32_t> order_;
   std::vector<std::uint8_t> live_;
   std::vector<float> pivots_;
-  Matrix<float> packed_;
+  Matrix<float> packed_, masked_correction_;
   MatrixView<const float> drift_;
 };
 
