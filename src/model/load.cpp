@@ -1,0 +1,126 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+
+#include "base/parallel.h"
+#include "linalg/matmul.h"
+#include "model/elementwise.h"
+#include "model/loaded_model.h"
+#include "neap/error.h"
+
+namespace neap {
+namespace {
+
+std::uint64_t half_of_memory() {
+  return static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::uint64_t>(sysconf(_SC_PAGE_SIZE)) / 2;
+}
+
+std::uint64_t elements(const Shape& shape) {
+  std::uint64_t count = 1;
+  for (const std::int64_t n : shape) count *= static_cast<std::uint64_t>(n);
+  return count;
+}
+
+std::uint64_t block_elements(const ModelConfig& config) {
+  std::uint64_t count = 0;
+  for (std::size_t role = 0; role < kRoles; ++role)
+    count += elements(module_shape(config, static_cast<Role>(role)));
+  return count;
+}
+
+}  // namespace
+
+LoadedModel::LoadedModel(Weights weights, const LoadOptions& options)
+    : weights_(std::move(weights)),
+      precision_(options.precision),
+      blocks_(weights_.config().switches.size()),
+      final_norm_(weights_.final_norm()) {
+  const std::uint64_t budget = options.max_memory > 0 ? options.max_memory : half_of_memory();
+  const std::uint64_t bytes =
+      operand_bytes(precision_ == Precision::f32 ? Operand::f32 : bf16_operand());
+  const std::uint64_t block = bytes * block_elements(config());
+  const std::uint64_t head = bytes * elements({config().vocabulary, config().hidden});
+  const std::uint64_t blocks = block * static_cast<std::uint64_t>(config().layers);
+  keeps_blocks_ = blocks <= budget;
+  const std::uint64_t left = keeps_blocks_ ? budget - blocks : budget - std::min(budget, block);
+  keeps_head_ = head <= left;
+}
+
+void LoadedModel::visit_blocks(const std::function<void(const Block&)>& visit) {
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    if (blocks_[i]) {
+      visit(*blocks_[i]);
+      continue;
+    }
+    auto block = std::make_unique<Block>(weights_.block(static_cast<std::int64_t>(i), precision_));
+    visit(*block);
+    if (keeps_blocks_) blocks_[i] = std::move(block);
+  }
+}
+
+const RopeTable& LoadedModel::rope(std::size_t positions) {
+  const std::size_t known = rope_.cosine.rows();
+  if (known < positions) rope_ = make_rope_table(config(), std::max(positions, 2 * known));
+  return rope_;
+}
+
+void LoadedModel::normalize(MatrixView<float> states) const {
+  const auto epsilon = static_cast<float>(config().norm_epsilon);
+  constexpr std::size_t kRows = 16;
+  parallel_for((states.rows + kRows - 1) / kRows, [&](std::size_t tile) {
+    for (std::size_t r = tile * kRows; r < std::min(states.rows, (tile + 1) * kRows); ++r)
+      rms_norm(states.row(r), final_norm_.data(), epsilon, states.cols, states.row(r));
+  });
+}
+
+void LoadedModel::forward(std::span<const TokenId> tokens, std::size_t length,
+                          MatrixView<float> states) {
+  NEAP_CHECK(length > 0 && tokens.size() % length == 0);
+  weights_.embed(tokens, states);  // `states` is the residual stream until the last norm
+  const RopeTable& table = rope(length);
+  visit_blocks([&](const Block& block) {
+    forward_block(config(), block, table, precision_, length, states);
+  });
+  normalize(states);
+}
+
+void LoadedModel::forward_cached(std::span<const TokenId> tokens, KvCache& cache,
+                                 MatrixView<float> states) {
+  NEAP_CHECK(tokens.size() % cache.sequences() == 0);
+  const std::size_t length = tokens.size() / cache.sequences();
+  weights_.embed(tokens, states);
+  const RopeTable& table = rope(cache.length() + length);
+  visit_blocks([&](const Block& block) {
+    forward_block_cached(config(), block, table, cache, length, states);
+  });
+  cache.advance(length);
+  normalize(states);
+}
+
+void LoadedModel::head(MatrixView<const float> states, MatrixView<float> logits) {
+  NEAP_CHECK(states.rows == logits.rows &&
+             states.cols == static_cast<std::size_t>(config().hidden));
+  NEAP_CHECK(logits.cols == static_cast<std::size_t>(config().vocabulary));
+  const auto apply = [&](const Linear& part, std::size_t first) {
+    part.apply(states, logits.block(0, first, logits.rows, part.out()));
+  };
+  constexpr auto kPart = static_cast<std::size_t>(Weights::kHeadPart);
+  for (std::size_t i = 0; i < head_.size(); ++i) apply(*head_[i], i * kPart);
+  if (!head_.empty()) return;
+  std::vector<std::unique_ptr<const Linear>> parts;
+  weights_.visit_head([&](std::int64_t first, MatrixView<const float> rows) {
+    std::unique_ptr<const Linear> part = make_dense_linear(rows, {}, precision_);
+    apply(*part, static_cast<std::size_t>(first));
+    if (keeps_head_) parts.push_back(std::move(part));
+  });
+  head_ = std::move(parts);
+}
+
+std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint,
+                                          const LoadOptions& options) {
+  return std::make_unique<LoadedModel>(Weights(checkpoint, read_config(checkpoint)), options);
+}
+
+}  // namespace neap
