@@ -1,0 +1,240 @@
+#include "export/compressed_tensors.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "codec/pack_quantized.h"
+#include "export/dense_tensors.h"
+#include "export/hf_config.h"
+#include "export/tokenizer_files.h"
+#include "export/verify.h"
+#include "io/json.h"
+#include "io/safetensors_writer.h"
+#include "io/writer.h"
+#include "neap/error.h"
+
+namespace neap {
+namespace {
+
+namespace fs = std::filesystem;
+
+void check_source(const Weights& weights) {
+  const Checkpoint& checkpoint = weights.checkpoint();
+  if (checkpoint.gguf() != nullptr) return;
+  const std::string file = checkpoint.folder() + "/config.json";
+  if (JsonNode(parse_json(checkpoint.config_json(), file), file).find("quantization_config")) {
+    throw Error(ErrorCode::unsupported, "is quantized already; start from the original model",
+                {.file = file, .tensor = "quantization_config"});
+  }
+}
+
+void check_layers(const ModelConfig& config, const LayerLayouts& layers) {
+  const auto modules = linear_modules(config);
+  const std::set<std::string> known(modules.begin(), modules.end());
+  for (const auto& [module, layout] : layers) {
+    if (!known.contains(module)) {
+      throw Error(ErrorCode::argument, "the model has no such linear module", {.tensor = module});
+    }
+    const std::int64_t inputs = linear_shape(config, module)[1];
+    if (layout.group == 0 || inputs % layout.group == 0) continue;
+    // compressed-tensors' dequantize and its shape of weight_scale both want whole groups.
+    throw Error(ErrorCode::argument, "groups of compressed-tensors must divide a module's inputs",
+                {.tensor = module,
+                 .expected = "a divisor of " + std::to_string(inputs),
+                 .found = std::to_string(layout.group)});
+  }
+}
+
+// Replacing what is being read would end badly.
+void check_output(const Checkpoint& checkpoint, const std::string& output) {
+  std::error_code error;
+  const fs::path target = fs::weakly_canonical(fs::absolute(output), error);
+  for (const std::string& path : {checkpoint.path(), checkpoint.folder()}) {
+    const fs::path source = fs::weakly_canonical(fs::absolute(path), error);
+    for (fs::path above = source;; above = above.parent_path()) {
+      if (above == target) {
+        throw Error(ErrorCode::argument, "is the model that is being read, or holds it", {.file = output});
+      }
+      if (above == above.parent_path()) break;
+    }
+  }
+}
+
+std::set<std::string> names_of(const LayerLayouts& layers) {
+  std::set<std::string> names;
+  for (const auto& layer : layers) names.insert(layer.first);
+  return names;
+}
+
+// A vector is one row.
+std::int64_t elements(const Shape& shape) {
+  std::int64_t product = 1;
+  for (const std::int64_t n : shape) product *= n;
+  return product;
+}
+
+}  // namespace
+
+struct ModelWriter::Impl {
+  Impl(const Weights& source, LayerLayouts modules, ExportOptions how)
+      : weights(source), layers(std::move(modules)), options(std::move(how)),
+        items(list_output(weights, names_of(layers))),
+        small_files(tokenizer_files(weights.checkpoint())),
+        output(options.output, options.overwrite),
+        tensors(output.folder(), specs(), options.max_shard_bytes, {{"format", "pt"}}) {
+    note_rounding();
+    if (small_files.empty()) notes.push_back("the source has no tokenizer, so the output has none");
+  }
+
+  std::vector<TensorSpec> specs() const {
+    std::vector<TensorSpec> list;
+    for (const OutputItem& item : items) {
+      if (!item.is_module()) {
+        list.push_back(item.tensor.spec);
+        continue;
+      }
+      const Shape shape = linear_shape(weights.config(), item.module);
+      for (const PartInfo& part : pack_quantized_parts(layers.at(item.module), shape[0], shape[1])) {
+        list.push_back({item.module + part.suffix, part.type, part.shape});
+      }
+    }
+    return list;
+  }
+
+  void note_rounding() {
+    std::map<std::pair<DType, DType>, std::vector<std::string>> rounded;
+    for (const OutputItem& item : items) {
+      if (item.is_module() || block_elements(item.tensor.source_type) == 1) continue;
+      rounded[{item.tensor.source_type, item.tensor.spec.type}].push_back(item.tensor.spec.name);
+    }
+    for (const auto& [types, names] : rounded) {
+      notes.push_back(names[0] + (names.size() > 1 ? " and " + std::to_string(names.size() - 1) + " more" : "") +
+                      ": " + std::string(name_of(types.first)) + " in the source, stored as " +
+                      std::string(name_of(types.second)) + ", which rounds");
+    }
+  }
+
+  void report(const char* stage, std::int64_t done, std::int64_t total) const {
+    if (!options.progress) return;
+    if (!options.progress({.stage = stage, .done = done, .total = total})) {
+      throw Error(ErrorCode::cancelled, "stopped");
+    }
+  }
+
+  void put(const std::string& name, std::span<const std::byte> bytes) {
+    tensors.write(name, bytes);
+    Digest digest;
+    digest.add(bytes.data(), bytes.size());
+    const bool first = expected.tensors.emplace(name, digest.value()).second;
+    NEAP_CHECK(first);
+  }
+
+  void copy(const DenseTensor& tensor) {
+    Digest digest;
+    std::uint64_t offset = 0;
+    tensor.stream([&](std::span<const std::byte> bytes) {
+      tensors.write(tensor.spec.name, bytes, offset);
+      digest.add(bytes.data(), bytes.size());
+      offset += bytes.size();
+    });
+    expected.tensors.emplace(tensor.spec.name, digest.value());
+  }
+
+  void copy_rest() {
+    const auto total = static_cast<std::int64_t>(items.size());
+    for (std::int64_t i = 0; i < total; ++i) {
+      report("writing", i, total);
+      const OutputItem& item = items[static_cast<std::size_t>(i)];
+      if (!item.is_module() && !expected.tensors.contains(item.tensor.spec.name)) copy(item.tensor);
+    }
+    report("writing", total, total);
+  }
+
+  void verify() const {
+    const auto total = static_cast<std::int64_t>(tensors.tensor_bytes());
+    std::int64_t done = 0;
+    verify_output(output.folder(), expected, [&](std::uint64_t bytes) {
+      done += static_cast<std::int64_t>(bytes);
+      report("verifying", done, total);
+    });
+  }
+
+  const Weights& weights;
+  LayerLayouts layers;
+  ExportOptions options;
+  std::vector<OutputItem> items;
+  std::vector<SmallFile> small_files;  // read first: what they lack must not show at the end
+  OutputDirectory output;              // before tensors, which lies in it
+  SafetensorsWriter tensors;
+  Expectation expected;
+  std::vector<std::string> notes;
+};
+
+ModelWriter::ModelWriter(const Weights& weights, std::map<std::string, GroupLayout> layers,
+                         ExportOptions options) {
+  check_source(weights);
+  check_layers(weights.config(), layers);
+  check_output(weights.checkpoint(), options.output);
+  output_config(weights.checkpoint(), weights.config(), layers);  // throws what it would throw later
+  impl_ = std::make_unique<Impl>(weights, std::move(layers), std::move(options));
+}
+
+ModelWriter::~ModelWriter() = default;
+
+void ModelWriter::write(const std::string& module, const QuantizedTensor& tensor) {
+  const auto layer = impl_->layers.find(module);
+  NEAP_CHECK(layer != impl_->layers.end() && layer->second == tensor.layout);
+  const Shape shape = linear_shape(impl_->weights.config(), module);
+  NEAP_CHECK(shape == (Shape{tensor.rows, tensor.cols}));
+  const auto infos = pack_quantized_parts(tensor.layout, tensor.rows, tensor.cols);
+  const auto parts = encode_pack_quantized(tensor);
+  for (std::size_t i = 0; i < parts.size(); ++i) impl_->put(module + infos[i].suffix, parts[i]);
+  impl_->expected.modules.emplace(module, Expectation::Module{tensor.layout, digest_of(tensor)});
+}
+
+void ModelWriter::write_dense(const std::string& tensor, MatrixView<const float> values) {
+  const auto item = std::find_if(impl_->items.begin(), impl_->items.end(), [&](const OutputItem& i) {
+    return !i.is_module() && i.tensor.spec.name == tensor;
+  });
+  NEAP_CHECK(item != impl_->items.end());
+  const TensorSpec& spec = item->tensor.spec;
+  NEAP_CHECK(elements(spec.shape) == static_cast<std::int64_t>(values.rows * values.cols) &&
+             static_cast<std::int64_t>(values.cols) == spec.shape.back());
+  std::vector<std::byte> bytes;
+  for (std::size_t r = 0; r < values.rows; ++r) {
+    const auto row = to_bytes(values.row(r), values.cols, spec.type, tensor);
+    bytes.insert(bytes.end(), row.begin(), row.end());
+  }
+  impl_->put(tensor, bytes);
+}
+
+void ModelWriter::write_file(const std::string& name, const std::string& contents) {
+  impl_->output.write(name, contents);
+}
+
+std::uint64_t ModelWriter::tensor_bytes() const { return impl_->tensors.tensor_bytes(); }
+
+double ModelWriter::bits_per_weight() const {
+  const ModelConfig& config = impl_->weights.config();
+  std::int64_t weights = 0;
+  for (const OutputItem& item : impl_->items) {
+    weights += elements(item.is_module() ? linear_shape(config, item.module) : item.tensor.spec.shape);
+  }
+  return 8 * static_cast<double>(tensor_bytes()) / static_cast<double>(weights);
+}
+
+void ModelWriter::finish() {
+  Impl& impl = *impl_;
+  for (const auto& layer : impl.layers) NEAP_CHECK(impl.expected.modules.contains(layer.first));
+  impl.copy_rest();
+  impl.tensors.finish();
+  for (const SmallFile& file : impl.small_files) impl.output.write(file.name, file.contents);
+  impl.output.write("config.json", output_config(impl.weights.checkpoint(), impl.weights.config(), impl.layers));
+  impl.verify();
+  impl.output.commit();
+}
+
+const std::vector<std::string>& ModelWriter::notes() const { return impl_->notes; }
+
+}  // namespace neap

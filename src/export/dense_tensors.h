@@ -1,0 +1,47 @@
+// The tensors of a model that are not quantized, as they go into the output: under Hugging Face's
+// names, in Hugging Face's order of rows, in a plain type.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/safetensors_writer.h"
+#include "model/weights.h"
+
+namespace neap {
+
+struct DenseTensor {
+  TensorSpec spec;
+  DType source_type = DType::f32;  // differs from spec.type where that rounds or widens
+  // Calls sink with runs of the tensor's bytes, in order, each of some megabytes at most (or one row).
+  std::function<void(const std::function<void(std::span<const std::byte>)>& sink)> stream;
+};
+
+// What stands in the output, in the order of a forward pass: a module that is quantized, or a tensor.
+struct OutputItem {
+  std::string module;  // empty for a tensor
+  DenseTensor tensor;  // empty for a module
+  bool is_module() const { return !module.empty(); }
+};
+
+// `quantized`: names of modules. Tensors of a safetensors source are copied byte for byte, those that
+// the architecture does not know included (at the end). Of a GGUF, vectors become F32; matrices keep
+// F16, BF16 and F32, and block types become F16. `weights` must outlive the result.
+std::vector<OutputItem> list_output(const Weights& weights, const std::set<std::string>& quantized);
+
+// Every linear module of an architecture, "lm_head" included, in the order of a forward pass.
+std::vector<std::string> linear_modules(const ModelConfig& config);
+// (out, in) of one of them.
+Shape linear_shape(const ModelConfig& config, const std::string& module);
+
+// `count` floats as they lie in a file of `type` (F32, F16, BF16), rounded to nearest even. Throws
+// Error(data) naming `tensor` where a finite value does not fit.
+std::vector<std::byte> to_bytes(const float* values, std::size_t count, DType type,
+                                const std::string& tensor);
+
+}  // namespace neap

@@ -1,0 +1,146 @@
+#include "export/engines.h"
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <optional>
+
+#include "export/dense_tensors.h"
+#include "model/architecture.h"
+
+namespace neap {
+namespace {
+
+using LayerLayouts = std::map<std::string, GroupLayout>;
+
+// One sentence about the first module that does not suit, or nothing.
+using Objection = std::optional<std::string>;
+
+bool packs_alike_in_all_versions(int bits) { return 32 % bits == 0; }
+
+Objection first_objection(const LayerLayouts& layers,
+                          const std::function<Objection(const std::string&, const GroupLayout&)>& ask) {
+  for (const auto& [module, layout] : layers) {
+    if (const Objection objection = ask(module, layout)) return module + ": " + *objection;
+  }
+  return {};
+}
+
+// q, k, v and gate, up become one matrix each.
+Objection joint_objection(const ModelConfig& config, const LayerLayouts& layers) {
+  static const std::vector<std::vector<Role>> kJoint = {{Role::q, Role::k, Role::v},
+                                                        {Role::gate, Role::up}};
+  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+    for (const auto& roles : kJoint) {
+      const auto first = layers.find(module_name(layer, roles[0]));
+      for (const Role role : roles) {
+        const auto other = layers.find(module_name(layer, role));
+        const bool both = first != layers.end() && other != layers.end();
+        const bool alike = both ? first->second == other->second : first == other;
+        if (!alike) {
+          return module_name(layer, role) + ": has another layout than " +
+                 module_name(layer, roles[0]) + ", with which it is joined";
+        }
+      }
+    }
+  }
+  return {};
+}
+
+// The kernels of both engines for 4 and 8 bits: Marlin's groups and least tile.
+Objection group_objection(const GroupLayout& layout) {
+  const std::array<std::int64_t, 4> groups = {0, 32, 64, 128};
+  if (std::find(groups.begin(), groups.end(), layout.group) != groups.end()) return {};
+  return "groups of " + std::to_string(layout.group) + " have no kernel (32, 64, 128, whole rows)";
+}
+
+Objection tile_objection(const Shape& shape) {
+  const auto divides = [](const char* what, std::int64_t size, std::int64_t by) {
+    return std::to_string(size) + " " + what + " are no multiple of " + std::to_string(by);
+  };
+  if (shape[0] % 64 != 0) return divides("outputs", shape[0], 64);
+  if (shape[1] % 128 != 0) return divides("inputs", shape[1], 128);
+  return {};
+}
+
+Objection vllm_objection(const GroupLayout& layout) {
+  if (layout.bits == 1) return "1 bit has no kernel";
+  const bool old = layout.bits == 4 || layout.bits == 8;
+  if (!layout.symmetric && !old) {
+    return std::to_string(layout.bits) + " bits are loaded symmetric only (asymmetric: 4 and 8)";
+  }
+  return old ? group_objection(layout) : Objection{};
+}
+
+// What was read: vllm pull requests 46389 (2, 3, 5, 6, 7 bits) and 45295 (Marlin pads its tiles), both
+// of the middle of 2026.
+EngineVerdict vllm(const ModelConfig& config, const LayerLayouts& layers) {
+  bool other_bits = false, padded = false;
+  Objection objection = joint_objection(config, layers);
+  if (!objection) {
+    objection = first_objection(layers, [&](const auto& module, const auto& layout) {
+      other_bits |= layout.bits != 4 && layout.bits != 8;
+      padded |= tile_objection(linear_shape(config, module)).has_value();
+      return vllm_objection(layout);
+    });
+  }
+  if (objection) return {"vLLM", false, *objection};
+  if (other_bits) return {"vLLM", true, "from July 2026 on, on a GPU: 4 and 8 bits are older than the others"};
+  if (padded) return {"vLLM", true, "from July 2026 on: sizes that are no multiples of 64 x 128"};
+  return {"vLLM", true, ""};
+}
+
+EngineVerdict sglang(const ModelConfig& config, const LayerLayouts& layers) {
+  Objection objection = joint_objection(config, layers);
+  if (!objection) {
+    objection = first_objection(layers, [&](const auto& module, const auto& layout) -> Objection {
+      if (layout.bits != 4 && layout.bits != 8) {
+        return std::to_string(layout.bits) + " bits have no kernel (4 and 8 have)";
+      }
+      if (layout.bits == 8 && !layout.symmetric) return "8 bits have a symmetric kernel only";
+      const Objection group = group_objection(layout);
+      return group ? group : tile_objection(linear_shape(config, module));
+    });
+  }
+  return {"SGLang", !objection, objection.value_or("a version of 2026")};
+}
+
+EngineVerdict transformers(const LayerLayouts& layers) {
+  const bool dense = std::any_of(layers.begin(), layers.end(), [](const auto& layer) {
+    return !packs_alike_in_all_versions(layer.second.bits);
+  });
+  return {"transformers", true,
+          dense ? "with compressed-tensors 0.18 or later (before it, 3, 5, 6 and 7 bits were packed "
+                  "otherwise)"
+                : "with compressed-tensors"};
+}
+
+// Its converter dequantizes; `llama-quantize` then rounds again.
+EngineVerdict llama_cpp(const LayerLayouts& layers) {
+  const auto differs = [&](const auto& layer) {
+    const GroupLayout &a = layer.second, &b = layers.begin()->second;
+    return a.bits != b.bits || a.group != b.group || a.symmetric != b.symmetric;
+  };
+  Objection objection;
+  if (std::any_of(layers.begin(), layers.end(), differs)) objection = "reads one layout for all modules";
+  if (!objection) {
+    objection = first_objection(layers, [](const auto&, const auto& layout) -> Objection {
+      if (layout.group == 0) return "whole rows are not read, only groups";
+      if (!packs_alike_in_all_versions(layout.bits)) {
+        return std::to_string(layout.bits) + " bits are read in the packing of before 2026";
+      }
+      return {};
+    });
+  }
+  return {"llama.cpp", !objection, objection.value_or("convert_hf_to_gguf.py, which dequantizes")};
+}
+
+}  // namespace
+
+std::vector<EngineVerdict> engines_for(const ModelConfig& config, const LayerLayouts& layers) {
+  NEAP_CHECK(!layers.empty());
+  return {{"Neap", true, ""}, transformers(layers), vllm(config, layers), sglang(config, layers),
+          llama_cpp(layers)};
+}
+
+}  // namespace neap

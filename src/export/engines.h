@@ -1,0 +1,24 @@
+// Which engines load what ModelWriter writes, and why the others do not. Facts about other people's
+// programs, with the versions that they were read in: docs/formats/compressed-tensors.md.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "neap/codec.h"
+#include "neap/model.h"
+
+namespace neap {
+
+struct EngineVerdict {
+  std::string name;    // "vLLM"
+  bool loads = false;
+  std::string reason;  // the version it needs; or one sentence naming the module that it cannot take
+};
+
+// layers: quantized modules by name, as ModelWriter has them.
+std::vector<EngineVerdict> engines_for(const ModelConfig& config,
+                                       const std::map<std::string, GroupLayout>& layers);
+
+}  // namespace neap

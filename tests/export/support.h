@@ -1,0 +1,89 @@
+// What the tests of the exporter share: scratch folders, the golden models, exports of random codes.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "codec/random_tensor.h"
+#include "export/compressed_tensors.h"
+#include "export/dense_tensors.h"
+#include "neap/checkpoint.h"
+#include "neap/error.h"
+
+namespace neap {
+
+class ScratchTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (std::filesystem::temp_directory_path() / "neap-export-XXXXXX").string();
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    root_ = name;
+  }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+
+  std::string at(const std::string& name) const { return (root_ / name).string(); }
+  std::size_t entries() const {
+    return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(root_), {}));
+  }
+
+  std::filesystem::path root_;
+};
+
+inline std::string golden_model(const std::string& name) {
+  return std::string(NEAP_GOLDEN_DIR) + "/models/" + name;
+}
+inline std::string golden_gguf(const std::string& name) {
+  return std::string(NEAP_GOLDEN_DIR) + "/gguf/" + name + ".gguf";
+}
+
+inline Weights open_weights(const std::string& model) {
+  Checkpoint checkpoint = Checkpoint::open(model);
+  return Weights(checkpoint, read_config(checkpoint));
+}
+
+using Layouts = std::map<std::string, GroupLayout>;
+using Tensors = std::map<std::string, QuantizedTensor>;
+
+// The same layout for every linear module but the head.
+inline Layouts uniform_layouts(const ModelConfig& config, const GroupLayout& layout) {
+  Layouts layouts;
+  for (const std::string& module : linear_modules(config)) {
+    if (module != "lm_head") layouts[module] = layout;
+  }
+  return layouts;
+}
+
+inline Tensors random_tensors(const ModelConfig& config, const Layouts& layouts) {
+  Tensors tensors;
+  std::uint32_t seed = 1;
+  for (const auto& [module, layout] : layouts) {
+    const Shape shape = linear_shape(config, module);
+    tensors[module] = random_tensor(layout, shape[0], shape[1], seed++);
+  }
+  return tensors;
+}
+
+inline void export_tensors(const Weights& weights, const Layouts& layouts, const Tensors& tensors,
+                           const ExportOptions& options) {
+  ModelWriter writer(weights, layouts, options);
+  for (const auto& [module, tensor] : tensors) writer.write(module, tensor);
+  writer.finish();
+}
+
+template <class F>
+Error error_of(F&& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error;
+  }
+  ADD_FAILURE() << "no error";
+  return Error(ErrorCode::data, "none");
+}
+
+}  // namespace neap
