@@ -192,10 +192,12 @@ void add_switches(const ModelConfig& config, const Architecture& family, Ordered
   json["no_rope_layers"] = rope;
 }
 
+// Null where the file has none: transformers' defaults are another model's.
 void add_special_tokens(const GgufFile& gguf, OrderedJson& json) {
   for (const auto& [key, source] : {std::pair{"bos_token_id", "tokenizer.ggml.bos_token_id"},
                                     std::pair{"eos_token_id", "tokenizer.ggml.eos_token_id"},
                                     std::pair{"pad_token_id", "tokenizer.ggml.padding_token_id"}}) {
+    json[key] = nullptr;
     if (gguf.has(source)) json[key] = gguf.integer(source);
   }
 }

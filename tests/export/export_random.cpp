@@ -2,7 +2,8 @@
 //
 //   export_random SOURCE OUT BITS GROUP sym|asym F16|BF16|F32 [mixed] [head]
 //
-// and beside it OUT.expected.safetensors: for each quantized module its weights as floats.
+// and in OUT.expected/model.safetensors what a reader should make of it: for each quantized module its
+// weights as floats, and "logits" (tokens, vocabulary), which Neap computes in fp32 for "tokens".
 // mixed: 8-bit down projections, one 4-bit q/k/v, one dense layer. head: the head is quantized as well.
 #include <cstdio>
 #include <cstring>
@@ -33,17 +34,35 @@ Layouts layouts_for(const ModelConfig& config, const GroupLayout& layout, bool m
   return layouts;
 }
 
-void write_expected(const std::string& folder, const std::map<std::string, Matrix<float>>& weights) {
-  std::vector<TensorSpec> specs;
-  for (const auto& [module, weight] : weights) {
-    specs.push_back({module, DType::f32,
-                     {static_cast<std::int64_t>(weight.rows()), static_cast<std::int64_t>(weight.cols())}});
+// Tokens that visit the whole vocabulary.
+std::vector<TokenId> some_tokens(std::int64_t vocabulary) {
+  std::vector<TokenId> tokens;
+  for (std::int64_t i = 0; i < 64; ++i) tokens.push_back(static_cast<TokenId>((i * 7919 + 11) % vocabulary));
+  return tokens;
+}
+
+Matrix<float> logits_of(const std::string& model, std::span<const TokenId> tokens) {
+  const auto loaded = load_model(Checkpoint::open(model), {.precision = Precision::f32});
+  Matrix<float> states(tokens.size(), static_cast<std::size_t>(loaded->config().hidden));
+  Matrix<float> logits(tokens.size(), static_cast<std::size_t>(loaded->config().vocabulary));
+  loaded->forward(tokens, tokens.size(), states);
+  loaded->head(states, logits);
+  return logits;
+}
+
+void write_expected(const std::string& folder, const std::map<std::string, Matrix<float>>& matrices,
+                    std::span<const TokenId> tokens) {
+  std::vector<TensorSpec> specs = {{"tokens", DType::i32, {static_cast<std::int64_t>(tokens.size())}}};
+  for (const auto& [name, matrix] : matrices) {
+    specs.push_back({name, DType::f32,
+                     {static_cast<std::int64_t>(matrix.rows()), static_cast<std::int64_t>(matrix.cols())}});
   }
   OutputDirectory output(folder, true);
   output.write("config.json", "{}");  // a folder that may be replaced by the next run
   SafetensorsWriter writer(output.folder(), specs, std::uint64_t{1} << 40, {{"format", "pt"}});
-  for (const auto& [module, weight] : weights) {
-    writer.write(module, std::as_bytes(std::span(weight.data(), weight.rows() * weight.cols())));
+  writer.write("tokens", std::as_bytes(tokens));
+  for (const auto& [name, matrix] : matrices) {
+    writer.write(name, std::as_bytes(std::span(matrix.data(), matrix.rows() * matrix.cols())));
   }
   writer.finish();
   output.commit();
@@ -73,7 +92,9 @@ int run(const std::vector<std::string>& arguments) {
     dequantize(tensor, 0, tensor.rows, weight);
   }
   writer.finish();
-  write_expected(output + ".expected", expected);
+  const std::vector<TokenId> tokens = some_tokens(weights.config().vocabulary);
+  expected["logits"] = logits_of(output, tokens);
+  write_expected(output + ".expected", expected, tokens);
   for (const std::string& note : writer.notes()) std::printf("%s\n", note.c_str());
   for (const EngineVerdict& verdict : engines_for(weights.config(), layouts)) {
     std::printf("%-14s %-4s %s\n", verdict.name.c_str(), verdict.loads ? "yes" : "no", verdict.reason.c_str());
