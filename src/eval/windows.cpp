@@ -28,7 +28,9 @@ EvalWindows make_eval_windows(const TokenWindows& text, const Tokenizer& tokeniz
                 {.expected = "at least " + std::to_string(least), .found = std::to_string(length)});
   }
   EvalWindows result;
+  std::size_t found = 0;
   for (const auto& tokens : text.windows) {
+    found += tokens.size();
     if (limit > 0 && static_cast<std::int64_t>(result.windows.size()) == limit) break;
     if (static_cast<std::int64_t>(tokens.size()) < length) {
       result.dropped += static_cast<std::int64_t>(tokens.size());
@@ -41,7 +43,7 @@ EvalWindows make_eval_windows(const TokenWindows& text, const Tokenizer& tokeniz
   if (result.windows.empty()) {
     throw Error(ErrorCode::data, "the text is too short for a window",
                 {.expected = std::to_string(length) + " tokens",
-                 .found = std::to_string(text.tokens())});
+                 .found = std::to_string(found)});
   }
   return result;
 }
