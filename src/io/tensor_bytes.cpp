@@ -6,13 +6,13 @@ namespace neap {
 
 std::optional<std::int64_t> checked_elements(const Shape& shape) {
   if (std::any_of(shape.begin(), shape.end(), [](std::int64_t n) { return n < 0; })) return {};
-  // A zero anywhere makes the product zero, in whatever order an overflow would come up.
-  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
   std::int64_t product = 1;
+  bool empty = false;
   for (const std::int64_t n : shape) {
-    if (__builtin_mul_overflow(product, n, &product)) return {};
+    empty |= n == 0;
+    if (__builtin_mul_overflow(product, std::max<std::int64_t>(n, 1), &product)) return {};
   }
-  return product;
+  return empty ? 0 : product;
 }
 
 std::optional<std::uint64_t> checked_bytes(DType type, const Shape& shape) {

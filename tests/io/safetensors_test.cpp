@@ -149,6 +149,8 @@ TEST(SafetensorsTest, RefusesSizesThatOverflow) {
   // 2^32 * 2^32 elements, and 2^62 elements of four bytes.
   EXPECT_ERROR(parse(one(R"("U8")", "[4294967296,4294967296]"), 12), ErrorCode::format, "too large");
   EXPECT_ERROR(parse(one(R"("F32")", "[4611686018427387904]"), 12), ErrorCode::format, "too large");
+  // A zero does not excuse the others: whoever multiplies some of the dimensions must be safe.
+  EXPECT_ERROR(parse(one(R"("U8")", "[4294967296,4294967296,0]", "[0,0]"), 0), ErrorCode::format, "too large");
 }
 
 TEST(SafetensorsTest, RefusesOffsetsThatDisagreeWithShape) {
