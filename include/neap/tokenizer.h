@@ -17,9 +17,11 @@ using TokenId = std::int32_t;
 
 class Tokenizer {
  public:
-  // From tokenizer.json beside a Hugging Face checkpoint (tokenizer_config.json, special_tokens_map.json
-  // and generation_config.json fill in what it lacks), or from a GGUF's metadata.
-  // Throws Error(format | unsupported), naming the key that cannot be honoured.
+  // From tokenizer.json beside a Hugging Face checkpoint (tokenizer_config.json, special_tokens_map.json,
+  // generation_config.json, config.json and chat_template.jinja fill in what it lacks), or from a
+  // GGUF's metadata. add_bos_token and add_eos_token count only where tokenizer.json has no
+  // post-processor, as in transformers 5.
+  // Throws Error(io | format | unsupported), naming the key that cannot be honoured.
   static Tokenizer open(const Checkpoint& checkpoint);
   // From the text of a tokenizer.json; `file` names it in errors.
   static Tokenizer from_json(std::string_view tokenizer_json, const std::string& file,
@@ -29,7 +31,8 @@ class Tokenizer {
   // text are recognised, as `tokenizers` does. add_special: put the template's start token (and end
   // token, where the tokenizer has one) around it. Safe to call from several threads.
   std::vector<TokenId> encode(std::string_view text, bool add_special = true) const;
-  // Bytes, valid UTF-8 except where the tokens themselves cut a character.
+  // Bytes, valid UTF-8 except where the tokens themselves cut a character (`tokenizers` has U+FFFD
+  // there). Ids without a token give nothing.
   std::string decode(std::span<const TokenId> ids, bool skip_special = true) const;
 
   std::int32_t size() const;                 // one more than the largest id

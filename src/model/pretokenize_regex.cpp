@@ -21,6 +21,10 @@ constexpr std::string_view kCategories[] = {
     "L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M", "Mn", "Mc", "Me", "N",  "Nd", "Nl", "No", "P", "Pc",
     "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "S", "Sm", "Sc", "Sk", "So", "Z",  "Zs", "Zl", "Zp"};
 
+// White_Space, as a class has it. PCRE2's own \s lacks U+0085 and has U+180E.
+constexpr const char* kSpaces =
+    R"(\x{9}-\x{D}\x{20}\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
+
 class Translator {
  public:
   Translator(std::string_view regex, const std::string& file, const std::string& place)
@@ -165,9 +169,8 @@ class Translator {
     const char c = peek();
     at_ += 1;
     const std::string open = in_class ? "" : "[", close = in_class ? "" : "]";
-    // PCRE2's \s lacks U+0085.
-    if (c == 's') return out_ += open + "\\s\\x{85}" + close, false;
-    if (c == 'S' && !in_class) return out_ += "[^\\s\\x{85}]", false;
+    if (c == 's') return out_ += open + kSpaces + close, false;
+    if (c == 'S' && !in_class) return out_ += std::string("[^") + kSpaces + "]", false;
     if (c == 'd') return out_ += open + category("Nd") + close, false;
     if (c == 'p' || (c == 'P' && !in_class)) {
       out_ += (in_class ? "" : c == 'p' ? "[" : "[^") + category(property_name()) + close;
@@ -272,13 +275,14 @@ class RegexPattern final : public Pattern {
 
   void find(std::string_view text, std::vector<Span>& matches) const override {
     const MatchData data(pcre2_match_data_create(1, nullptr));
-    const MatchContext context(pcre2_match_context_create(nullptr));
-    const JitStack stack(pcre2_jit_stack_create(32 << 10, 16 << 20, nullptr));
-    pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
-    const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
     for (std::size_t at = 0; at < text.size();) {
-      const int found = pcre2_match(code_.get(), subject, text.size(), at, PCRE2_NO_UTF_CHECK,
-                                    data.get(), context.get());
+      int found = match(text, at, data.get(), nullptr);
+      if (found == PCRE2_ERROR_JIT_STACKLIMIT) {  // the default is 32 KB of the machine's stack
+        const MatchContext context(pcre2_match_context_create(nullptr));
+        const JitStack stack(pcre2_jit_stack_create(32 << 10, 64 << 20, nullptr));
+        pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
+        found = match(text, at, data.get(), context.get());
+      }
       if (found == PCRE2_ERROR_NOMATCH) return;
       if (found < 0) {
         throw Error(ErrorCode::data, "the tokenizer's regular expression " + regex_ +
@@ -291,6 +295,12 @@ class RegexPattern final : public Pattern {
   }
 
  private:
+  int match(std::string_view text, std::size_t at, pcre2_match_data* data,
+            pcre2_match_context* context) const {
+    return pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at,
+                       PCRE2_NO_UTF_CHECK, data, context);
+  }
+
   std::string regex_;
   Code code_;
 };

@@ -153,13 +153,18 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, bool add_special) 
 }
 
 std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) const {
+  const TokenizerParts& parts = impl_->parts;
   std::vector<std::string> tokens;
   tokens.reserve(ids.size());
   for (const TokenId id : ids) {
-    if (!impl_->parts.vocabulary->has(id) || (skip_special && is_special(id))) continue;
-    tokens.push_back(impl_->parts.vocabulary->text(id));
+    const auto normalized = parts.normalized_texts.find(id);
+    if (normalized != parts.normalized_texts.end()) {
+      tokens.push_back(normalized->second);
+    } else if (parts.vocabulary->has(id) && !(skip_special && is_special(id))) {
+      tokens.push_back(parts.vocabulary->text(id));
+    }
   }
-  return decode_tokens(impl_->parts.decoders, std::move(tokens));
+  return decode_tokens(parts.decoders, std::move(tokens));
 }
 
 std::int32_t Tokenizer::size() const { return impl_->parts.vocabulary->size(); }

@@ -77,6 +77,7 @@ void AddedTokenMatcher::split(std::string_view text, std::vector<Piece>& pieces)
     if (token.single_word && inside_word(text, begin, end)) continue;
     if (token.left_strip) begin = std::max(skip_space_left(text, begin), done);
     if (token.right_strip) end = skip_space_right(text, end);
+    if (begin >= end) continue;  // the token before has stripped it away
     if (done < begin) pieces.push_back({{done, begin}, Piece::kText});
     pieces.push_back({{begin, end}, token.id});
     done = end;

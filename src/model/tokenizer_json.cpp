@@ -107,7 +107,9 @@ void build_matchers(TokenizerParts& parts) {
   std::vector<std::pair<std::string, AddedToken>> raw, normalized;
   for (const AddedToken& token : parts.added) {
     if (token.normalized) {
-      normalized.emplace_back(normalize(parts.normalizers, token.content), token);
+      const std::string text = normalize(parts.normalizers, token.content);
+      if (text != token.content) parts.normalized_texts[token.id] = text;
+      normalized.emplace_back(text, token);
     } else {
       raw.emplace_back(token.content, token);
     }

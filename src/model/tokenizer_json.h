@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "io/json.h"
@@ -16,7 +17,10 @@ namespace neap {
 struct TokenizerParts {
   std::shared_ptr<const Vocabulary> vocabulary;  // of the model and of the added tokens
   std::shared_ptr<const Bpe> bpe;
-  std::vector<AddedToken> added;  // by ascending id
+  std::vector<AddedToken> added;
+  // Added tokens that normalization changes: what they decode from, and special ones are then not
+  // skipped (so does `tokenizers`).
+  std::unordered_map<TokenId, std::string> normalized_texts;
   AddedTokenMatcher raw_matcher, normalized_matcher;
   std::vector<NormalizerStep> normalizers;
   std::vector<PreTokenizerStep> pre_tokenizers;

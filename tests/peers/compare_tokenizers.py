@@ -55,7 +55,12 @@ def compare(judge, tool, text):
     valid = text.decode("utf8", "replace")
     for special, run in ((False, tool[0]), (True, tool[1])):
         ids, decoded = run(text)
-        expected = judge.encode(valid, add_special_tokens=special).ids
+        try:
+            expected = judge.encode(valid, add_special_tokens=special).ids
+        except BaseException as error:  # a panic is no Exception
+            if type(error).__name__ != "PanicException":
+                raise
+            return None  # tokenizers 0.23 cannot take a token whose white space the one before has stripped
         if ids != expected:
             at = next((i for i, (a, b) in enumerate(zip(ids, expected)) if a != b), min(len(ids), len(expected)))
             return f"ids differ at {at}: {ids[at:at + 8]} for {expected[at:at + 8]} ({[judge.id_to_token(i) for i in expected[at:at + 4]]})"
@@ -94,6 +99,7 @@ def main():
         tool = (Tool(args.tool, path, False), Tool(args.tool, path, True))
         specials = [t["content"] for t in json.loads(judge.to_str())["added_tokens"]][:12]
         texts = hostile_text.fixed(specials) + hostile_text.random_texts(args.strings, args.seed, specials)
+        texts += [text.encode("utf8") for text in hostile_text.LONG]
         texts += [file.read_bytes() for file in args.text]
         wrong = [(text, what) for text in texts if (what := compare(judge, tool, text))]
         print(f"{path}: {len(texts) - len(wrong)} of {len(texts)} texts equal")
