@@ -1,82 +1,60 @@
 #include "model/sampler.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
+#include <numbers>
 #include <numeric>
 #include <string>
 #include <vector>
 
 #include "base/multiversion.h"
 #include "base/random.h"
+#include "model/vector16.h"
 #include "neap/check.h"
 #include "neap/error.h"
 
 namespace neap {
 namespace {
 
-constexpr std::size_t kLanes = 16;    // independent sums, so that the compiler may use vectors
-constexpr std::size_t kBlock = 1024;  // logits whose probabilities are summed apart
+constexpr std::size_t kBlock = 64 * kLanes;  // logits whose probabilities are summed apart
 
-// e^x for x <= 0, relative error below 1e-6, exactly 0 where e^x would be below the normal floats.
-// Cody and Waite's reduction x = n ln 2 + r, then Taylor's polynomial for |r| <= ln 2 / 2.
-inline float exp_of_negative(float x) {
-  const float clamped = x > -87.0f ? x : -87.0f;
-  const float n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f;  // 1.5 * 2^23: to nearest
-  const float r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
-  float p = 1.0f / 720;
-  for (const float c : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) p = p * r + c;
-  const float scale = std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
-  return x > -87.0f ? p * scale : 0.0f;
+// kLanes values from `first` on; those past the end read as `fill`.
+NEAP_INLINE Vec vector_at(const float* values, std::size_t count, std::size_t first, float fill) {
+  if (first + kLanes <= count) return load(values + first);
+  float rest[kLanes];
+  for (std::size_t i = 0; i < kLanes; ++i) rest[i] = first + i < count ? values[first + i] : fill;
+  return load(rest);
 }
 
-// Lane j of the results is over logits j, j + kLanes, ...
-struct LaneStatistics {
-  float largest[kLanes];
-  float non_finite[kLanes];  // 0 as long as every logit is finite, else NaN
-};
-
+// The largest value; NaN unless all are finite.
 NEAP_MULTIVERSION
-void scan_lanes(const float* logits, std::size_t vectors, LaneStatistics* lanes) {
-  for (std::size_t i = 0; i < vectors; ++i)
-    for (std::size_t j = 0; j < kLanes; ++j) {
-      const float x = logits[i * kLanes + j];
-      lanes->largest[j] = x > lanes->largest[j] ? x : lanes->largest[j];
-      lanes->non_finite[j] += x - x;
-    }
+float largest_if_finite(const float* values, std::size_t count) {
+  Vec most = splat(values[0]), zero{};  // x - x is 0 for what is finite, else NaN
+  for (std::size_t i = 0; i < count; i += kLanes) {
+    const Vec x = vector_at(values, count, i, values[0]);
+    most = max(x, most);
+    zero += x - x;
+  }
+  return largest(most) + sum(zero);
 }
 
-// out[i] = e^((logits[i] - largest) / temperature).
+// weights[i] = 2^((logits[i] - largest) scale), 0 below 2^-127; returns their sum. There is room
+// for a multiple of kLanes weights.
 NEAP_MULTIVERSION
-void weights_of(const float* logits, std::size_t count, float largest, float inverse_temperature,
-                float* out) {
-  for (std::size_t i = 0; i < count; ++i)
-    out[i] = exp_of_negative((logits[i] - largest) * inverse_temperature);
+float exponentials(const float* logits, std::size_t count, float largest, float scale,
+                   float* weights) {
+  Vec total{};
+  for (std::size_t i = 0; i < count; i += kLanes) {
+    const Vec weight = exp2((vector_at(logits, count, i, -INFINITY) - largest) * scale);
+    store(weight, weights + i);
+    total += weight;
+  }
+  return sum(total);
 }
 
-NEAP_MULTIVERSION
-void add_lanes(const float* values, std::size_t vectors, float* lanes) {
-  for (std::size_t i = 0; i < vectors; ++i)
-    for (std::size_t j = 0; j < kLanes; ++j) lanes[j] += values[i * kLanes + j];
-}
-
-// The largest logit. Throws if one is not finite.
 float largest_of(std::span<const float> logits) {
-  LaneStatistics lanes;
-  std::fill_n(lanes.largest, kLanes, -INFINITY);
-  std::fill_n(lanes.non_finite, kLanes, 0.0f);
-  const std::size_t vectors = logits.size() / kLanes;
-  scan_lanes(logits.data(), vectors, &lanes);
-  float largest = -INFINITY, non_finite = 0;
-  for (std::size_t j = 0; j < kLanes; ++j) {
-    largest = std::max(largest, lanes.largest[j]);
-    non_finite += lanes.non_finite[j];
-  }
-  for (std::size_t i = vectors * kLanes; i < logits.size(); ++i) {
-    largest = std::max(largest, logits[i]);
-    non_finite += logits[i] - logits[i];
-  }
-  if (!(non_finite == 0)) throw Error(ErrorCode::data, "a logit is not a finite number");
+  const float largest = largest_if_finite(logits.data(), logits.size());
+  if (!std::isfinite(largest)) throw Error(ErrorCode::data, "a logit is not a finite number");
   return largest;
 }
 
@@ -86,50 +64,43 @@ class UnscaledSoftmax {
   UnscaledSoftmax(std::span<const float> logits, double temperature)
       : logits_(logits),
         largest_(largest_of(logits)),
-        inverse_temperature_(static_cast<float>(std::min(1 / temperature, 1e30))) {}
+        scale_(static_cast<float>(std::min(std::numbers::log2e / temperature, 1e30))) {}
 
   std::size_t blocks() const { return (logits_.size() + kBlock - 1) / kBlock; }
-  // Its weights; valid until the next call.
-  std::span<const float> block(std::size_t index) {
-    const std::size_t first = index * kBlock, count = std::min(kBlock, logits_.size() - first);
-    weights_of(logits_.data() + first, count, largest_, inverse_temperature_, buffer_);
-    return {buffer_, count};
-  }
+  // A block's sum, and its weights, valid until the next call.
   double sum(std::size_t index) {
-    const auto weights = block(index);
-    float lanes[kLanes] = {};
-    const std::size_t vectors = weights.size() / kLanes;
-    add_lanes(weights.data(), vectors, lanes);
-    double total = std::accumulate(lanes, lanes + kLanes, 0.0);
-    return std::accumulate(weights.begin() + static_cast<std::ptrdiff_t>(vectors * kLanes),
-                           weights.end(), total);
+    const std::size_t first = index * kBlock;
+    count_ = std::min(kBlock, logits_.size() - first);
+    return exponentials(logits_.data() + first, count_, largest_, scale_, buffer_);
   }
+  std::span<const float> weights() const { return {buffer_, count_}; }
 
  private:
   std::span<const float> logits_;
-  float largest_, inverse_temperature_;
+  float largest_, scale_;
+  std::size_t count_ = 0;
   float buffer_[kBlock];
 };
 
 // Two passes over the logits and one over a block: a batch of long rows is sampled in milliseconds.
 TokenId draw_from_all(std::span<const float> logits, double temperature, double uniform) {
-  UnscaledSoftmax weights(logits, temperature);
-  std::vector<double> sums(weights.blocks());
-  for (std::size_t b = 0; b < sums.size(); ++b) sums[b] = weights.sum(b);
+  UnscaledSoftmax softmax(logits, temperature);
+  std::vector<double> sums(softmax.blocks());
+  for (std::size_t b = 0; b < sums.size(); ++b) sums[b] = softmax.sum(b);
   double left = uniform * std::accumulate(sums.begin(), sums.end(), 0.0);
+  // Rounding may leave something over: what has no weight is not stopped at all the same.
+  std::size_t last = sums.size() - 1;
+  while (last > 0 && sums[last] == 0) --last;
   std::size_t b = 0;
-  // A block without weight is never stopped at, whatever rounding left over.
-  const std::size_t last = static_cast<std::size_t>(
-      std::find_if(sums.rbegin(), sums.rend(), [](double s) { return s > 0; }).base() -
-      sums.begin() - 1);
   while (b < last && left >= sums[b]) left -= sums[b++];
-  const auto block = weights.block(b);
+  softmax.sum(b);
+  const auto weights = softmax.weights();
   std::size_t chosen = 0;
-  for (std::size_t i = 0; i < block.size(); ++i) {
-    if (block[i] == 0) continue;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i] == 0) continue;
     chosen = i;
-    if (left < block[i]) break;
-    left -= block[i];
+    if (left < weights[i]) break;
+    left -= weights[i];
   }
   return static_cast<TokenId>(b * kBlock + chosen);
 }
@@ -149,24 +120,54 @@ std::vector<TokenId> likeliest(std::span<const float> logits, std::size_t count)
   return ids;
 }
 
+// The likeliest ids that are left to choose from, and their weights, e^((logit - largest) /
+// temperature).
+struct Candidates {
+  std::vector<TokenId> ids;
+  std::vector<double> weights;
+};
+
+// The `count` likeliest cut to those that reach `needed` together (one at least).
+Candidates cut(std::span<const float> logits, double temperature, std::size_t count,
+               double needed) {
+  Candidates candidates{likeliest(logits, count), {}};
+  const double largest = logits[static_cast<std::size_t>(candidates.ids[0])];
+  double mass = 0;
+  for (const TokenId id : candidates.ids) {
+    if (mass >= needed && mass > 0) break;
+    const double logit = logits[static_cast<std::size_t>(id)];
+    candidates.weights.push_back(std::exp((logit - largest) / temperature));
+    mass += candidates.weights.back();
+  }
+  candidates.ids.resize(candidates.weights.size());
+  return candidates;
+}
+
+Candidates candidates_of(std::span<const float> logits, const SampleOptions& options) {
+  const std::size_t size = logits.size();
+  if (options.top_k > 0) {
+    const std::size_t count = std::min(static_cast<std::size_t>(options.top_k), size);
+    const Candidates all = cut(logits, options.temperature, count, INFINITY);
+    const double mass = std::accumulate(all.weights.begin(), all.weights.end(), 0.0);
+    return cut(logits, options.temperature, count, options.top_p * mass);
+  }
+  UnscaledSoftmax softmax(logits, options.temperature);
+  double mass = 0;
+  for (std::size_t b = 0; b < softmax.blocks(); ++b) mass += softmax.sum(b);
+  for (std::size_t count = std::min<std::size_t>(64, size);; count = std::min(4 * count, size)) {
+    Candidates found = cut(logits, options.temperature, count, options.top_p * mass);
+    if (found.ids.size() < count || count == size) return found;  // usually a few of many suffice
+  }
+}
+
 TokenId draw_from_likeliest(std::span<const float> logits, const SampleOptions& options,
                             double uniform) {
-  const double largest = largest_of(logits);
-  const auto top_k = static_cast<std::size_t>(options.top_k);
-  const std::vector<TokenId> ids =
-      likeliest(logits, top_k == 0 ? logits.size() : std::min(top_k, logits.size()));
-  std::vector<double> weights;
-  for (const TokenId id : ids)
-    weights.push_back(
-        std::exp((logits[static_cast<std::size_t>(id)] - largest) / options.temperature));
-  const double all = std::accumulate(weights.begin(), weights.end(), 0.0);
-  std::size_t kept = 0;  // as many as it takes to reach top_p, one at least
-  double mass = 0;
-  while (kept < ids.size() && (kept == 0 || mass < options.top_p * all)) mass += weights[kept++];
-  double left = uniform * mass;
+  largest_of(logits);  // throws unless all are finite
+  const Candidates left = candidates_of(logits, options);
+  double rest = uniform * std::accumulate(left.weights.begin(), left.weights.end(), 0.0);
   std::size_t i = 0;
-  while (i + 1 < kept && left >= weights[i]) left -= weights[i++];
-  return ids[i];
+  while (i + 1 < left.ids.size() && rest >= left.weights[i]) rest -= left.weights[i++];
+  return left.ids[i];
 }
 
 }  // namespace
