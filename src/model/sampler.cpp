@@ -35,7 +35,9 @@ float largest_if_finite(const float* values, std::size_t count) {
     most = max(x, most);
     zero += x - x;
   }
-  return largest(most) + sum(zero);
+  float lanes[kLanes];
+  store(most, lanes);
+  return *std::max_element(lanes, lanes + kLanes) + sum(zero);
 }
 
 // weights[i] = 2^((logits[i] - largest) scale), 0 below 2^-127; returns their sum. There is room
