@@ -24,7 +24,9 @@ class Buffer {
     }
     return data_;
   }
-  float* floats(std::size_t count) { return reinterpret_cast<float*>(bytes(count * sizeof(float))); }
+  float* floats(std::size_t count) {
+    return reinterpret_cast<float*>(bytes(count * sizeof(float)));
+  }
 
  private:
   static constexpr std::align_val_t kAlignment{64};

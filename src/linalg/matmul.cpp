@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -18,9 +19,8 @@ using Memory = dnnl::memory;
 using Type = Memory::data_type;
 using Layout = Memory::format_tag;
 
-// Rows of x in a tile: its operand and its result stay in a core's L2 while the weights stream by.
-constexpr std::size_t kTileRows = 96;
-// Rows of the weight in a panel, the unit in which few rows of x are spread over threads.
+// Rows of the weight in a panel, the unit in which few rows of x are spread over threads: a
+// multiple of every block that oneDNN cuts weights into.
 constexpr std::size_t kPanelRows = 192;
 
 const dnnl::engine& cpu_engine() {
@@ -41,6 +41,24 @@ bool machine_has(dnnl::cpu_isa level) {
 
 Type stored_type(Operand type) { return type == Operand::bf16 ? Type::bf16 : Type::f32; }
 
+// The heights that tiles of x come in, the last one that of a whole tile, whose operand stays in a
+// core's L2 while the weights stream by; fewer rows are filled up with zeros. Few heights, so that
+// few primitives are compiled. Below AVX-512 oneDNN's kernels treat the last rows of a tile
+// differently unless they fill a multiple of 24.
+std::span<const std::size_t> tile_heights() {
+  static constexpr std::array<std::size_t, 10> kAny{1, 2, 4, 8, 16, 24, 32, 48, 64, 128};
+  static constexpr std::array<std::size_t, 3> kMultiples{24, 48, 96};
+  static const bool any_height = machine_has(dnnl::cpu_isa::avx512_core);
+  return any_height ? std::span<const std::size_t>(kAny) : std::span<const std::size_t>(kMultiples);
+}
+
+std::size_t whole_tile() { return tile_heights().back(); }
+
+std::size_t tile_height(std::size_t rows) {
+  const auto heights = tile_heights();
+  return *std::lower_bound(heights.begin(), heights.end(), rows);
+}
+
 enum class Weights { packed, plain, transposed };
 
 // Everything that a primitive is compiled for.
@@ -54,14 +72,15 @@ struct PlanKey {
 
 struct PlanHash {
   std::size_t operator()(const PlanKey& key) const {
-    std::size_t hash = static_cast<std::size_t>(key.type) * 3 + static_cast<std::size_t>(key.weights);
+    std::size_t hash =
+        static_cast<std::size_t>(key.type) * 3 + static_cast<std::size_t>(key.weights);
     for (const std::size_t value : {key.m, key.n, key.k}) hash = hash * 0x9e3779b97f4a7c15u + value;
     return hash ^ (hash >> 29);
   }
 };
 
-// A compiled product and the memory objects that it is called with. Compiling takes milliseconds, so
-// plans are kept; they belong to one thread, because running one sets its pointers.
+// A compiled product and the memory objects that it is called with. Compiling takes milliseconds,
+// so plans are kept; they belong to one thread, because running one sets its pointers.
 class Plan {
  public:
   explicit Plan(const PlanKey& key) : Plan(key, weights_layout(key)) {}
@@ -98,9 +117,9 @@ class Plan {
     };
     if (key.weights == Weights::plain) return described(Layout::ab);
     if (key.weights == Weights::transposed) return described(Layout::ba);
-    PlanKey full = key;
-    full.m = kTileRows;
-    return describe(full, described(Layout::any)).weights_desc();
+    PlanKey whole = key;
+    whole.m = whole_tile();
+    return describe(whole, described(Layout::any)).weights_desc();
   }
 
   static dnnl::matmul::primitive_desc describe(const PlanKey& key, const Memory::desc& weights) {
@@ -123,18 +142,6 @@ Plan& plan_for(const PlanKey& key) {
   if (found != plans.end()) return found->second;
   const ThreadScope one_thread(1);
   return plans.emplace(key, Plan(key)).first->second;
-}
-
-// The heights that tiles come in; a shorter one is filled up with zeros. Few, so that few primitives
-// are compiled. Below AVX-512 oneDNN's kernels treat the last rows of a tile differently unless they
-// fill a multiple of 24.
-std::size_t tile_height(std::size_t rows) {
-  static const bool any_height = machine_has(dnnl::cpu_isa::avx512_core);
-  constexpr std::array<std::size_t, 9> kHeights{1, 2, 4, 8, 16, 24, 32, 48, kTileRows};
-  for (const std::size_t height : kHeights) {
-    if (height >= rows && (any_height || height % 24 == 0)) return height;
-  }
-  return kTileRows;
 }
 
 std::size_t tiles_of(std::size_t count, std::size_t tile) { return (count + tile - 1) / tile; }
@@ -160,6 +167,24 @@ void store_rows(const float* from, std::span<const float> bias, MatrixView<float
   }
 }
 
+// Where in the packed weight the panel that begins with `row` begins, in bytes, if it lies there
+// just as it would lie alone.
+std::optional<std::size_t> slice_offset(const Memory::desc& whole, const Memory::desc& panel,
+                                        std::size_t row) {
+  const auto& all = whole.data.format_desc.blocking;
+  const auto& part = panel.data.format_desc.blocking;
+  std::size_t block = 1;  // of rows
+  bool same = all.inner_nblks == part.inner_nblks;
+  for (int i = 0; same && i < all.inner_nblks; ++i) {
+    same = all.inner_blks[i] == part.inner_blks[i] && all.inner_idxs[i] == part.inner_idxs[i];
+    if (all.inner_idxs[i] == 1) block *= static_cast<std::size_t>(all.inner_blks[i]);
+  }
+  same = same && std::equal(all.strides, all.strides + 2, part.strides) && row % block == 0;
+  if (!same) return std::nullopt;
+  const std::size_t bytes = Memory::data_type_size(whole.data_type());
+  return row / block * static_cast<std::size_t>(all.strides[1]) * bytes;
+}
+
 }  // namespace
 
 Operand bf16_operand() {
@@ -167,7 +192,9 @@ Operand bf16_operand() {
   return native ? Operand::bf16 : Operand::bf16_in_f32;
 }
 
-std::size_t operand_bytes(Operand type) { return type == Operand::bf16 ? sizeof(Bf16) : sizeof(float); }
+std::size_t operand_bytes(Operand type) {
+  return type == Operand::bf16 ? sizeof(Bf16) : sizeof(float);
+}
 
 void to_operand(Operand type, const float* from, std::byte* to, std::size_t count) {
   if (type == Operand::f32) {
@@ -189,54 +216,76 @@ void multiply_tile(Operand type, const TileProduct& shape, const std::byte* x, c
 struct PackedWeights::Impl {
   Operand type;
   std::size_t in, out;
-  std::vector<Memory> panels;  // kPanelRows rows of the weight each, the last one maybe fewer
+  Memory whole;
+  // kPanelRows rows of the weight each, the last one maybe fewer; or all of it, where oneDNN's
+  // layout does not let it be cut.
+  std::vector<Memory> panels;
 
-  PlanKey key(std::size_t panel, std::size_t height) const {
-    return {type, Weights::packed, height, std::min(kPanelRows, out - panel * kPanelRows), in};
+  Impl(MatrixView<const float> weight, Operand operand)
+      : type(operand), in(weight.cols), out(weight.rows) {
+    pack(weight);
+    for (std::size_t first = 0; first < out; first += kPanelRows) {
+      const Memory::desc panel = plan_for(key(panel_rows(first), whole_tile())).weights_desc();
+      const auto offset = slice_offset(whole.get_desc(), panel, first);
+      if (!offset) {
+        panels = {whole};
+        return;
+      }
+      panels.emplace_back(panel, cpu_engine(),
+                          static_cast<std::byte*>(whole.get_data_handle()) + *offset);
+    }
+  }
+
+  std::size_t panel_rows(std::size_t first) const { return std::min(kPanelRows, out - first); }
+  PlanKey key(std::size_t columns, std::size_t height) const {
+    return {type, Weights::packed, height, columns, in};
   }
 
   void pack(MatrixView<const float> weight) {
-    panels.resize(tiles_of(out, kPanelRows));
-    parallel_for(panels.size(), [&](std::size_t p) { panels[p] = pack_panel(weight, p); });
-  }
-
-  Memory pack_panel(MatrixView<const float> weight, std::size_t panel) const {
-    const PlanKey shape = key(panel, kTileRows);
-    Plan& plan = plan_for(shape);
-    const ThreadScope one_thread(1);
-    thread_local Buffer buffer;
-    std::byte* rows = buffer.bytes(shape.n * in * operand_bytes(type));
-    for (std::size_t r = 0; r < shape.n; ++r) {
-      to_operand(type, weight.row(panel * kPanelRows + r), rows + r * in * operand_bytes(type), in);
-    }
-    const Memory::dims dims{static_cast<Memory::dim>(in), static_cast<Memory::dim>(shape.n)};
+    const std::size_t row_bytes = in * operand_bytes(type);
+    Buffer buffer;
+    std::byte* rows = buffer.bytes(out * row_bytes);
+    constexpr std::size_t kRows = 64;
+    parallel_for(tiles_of(out, kRows), [&](std::size_t tile) {
+      for (std::size_t r = tile * kRows; r < std::min(out, (tile + 1) * kRows); ++r) {
+        to_operand(type, weight.row(r), rows + r * row_bytes, in);
+      }
+    });
+    const Memory::dims dims{static_cast<Memory::dim>(in), static_cast<Memory::dim>(out)};
     Memory plain({dims, stored_type(type), Layout::ba}, cpu_engine(), rows);
-    Memory packed(plan.weights_desc(), cpu_engine());
-    dnnl::reorder(plain, packed).execute(this_thread_stream(), plain, packed);
-    return packed;
+    whole = Memory(plan_for(key(out, whole_tile())).weights_desc(), cpu_engine());
+    dnnl::reorder(plain, whole).execute(this_thread_stream(), plain, whole);
   }
 
-  // Rows [first, first + x.rows) of y, for the panels [begin, end).
-  void multiply_rows(MatrixView<const float> x, std::span<const float> bias, std::size_t begin,
-                     std::size_t end, MatrixView<float> y) const {
+  // A whole tile of rows, all panels: oneDNN writes the result where it belongs.
+  void multiply_tile_in_place(MatrixView<const float> x, std::span<const float> bias,
+                              MatrixView<float> y) const {
+    plan_for(key(out, x.rows)).run(load_rows(type, x, x.rows), whole, y.data);
+    for (std::size_t r = 0; r < y.rows && !bias.empty(); ++r) {
+      for (std::size_t c = 0; c < out; ++c) y(r, c) += bias[c];
+    }
+  }
+
+  // Any number of rows up to a whole tile, for the panels [begin, end).
+  void multiply_panels(MatrixView<const float> x, std::span<const float> bias, std::size_t begin,
+                       std::size_t end, MatrixView<float> y) const {
     thread_local Buffer buffer;
     const std::size_t height = tile_height(x.rows);
     const std::byte* operand = load_rows(type, x, height);
     for (std::size_t p = begin; p < end; ++p) {
-      const PlanKey shape = key(p, height);
-      float* product = buffer.floats(height * shape.n);
-      plan_for(shape).run(operand, panels[p], product);
       const std::size_t first = p * kPanelRows;
-      store_rows(product, bias.empty() ? bias : bias.subspan(first, shape.n),
-                 y.block(0, first, y.rows, shape.n));
+      const std::size_t columns = panels.size() == 1 ? out : panel_rows(first);
+      float* product = buffer.floats(height * columns);
+      plan_for(key(columns, height)).run(operand, panels[p], product);
+      store_rows(product, bias.empty() ? bias : bias.subspan(first, columns),
+                 y.block(0, first, y.rows, columns));
     }
   }
 };
 
-PackedWeights::PackedWeights(MatrixView<const float> weight, Operand type)
-    : impl_(new Impl{type, weight.cols, weight.rows, {}}) {
+PackedWeights::PackedWeights(MatrixView<const float> weight, Operand type) {
   NEAP_CHECK(!weight.empty());
-  impl_->pack(weight);
+  impl_ = std::make_unique<Impl>(weight, type);
 }
 
 PackedWeights::PackedWeights(PackedWeights&&) noexcept = default;
@@ -250,16 +299,23 @@ void PackedWeights::multiply(MatrixView<const float> x, std::span<const float> b
                              MatrixView<float> y) const {
   NEAP_CHECK(x.cols == in() && y.cols == out() && x.rows == y.rows);
   NEAP_CHECK(bias.empty() || bias.size() == out());
-  const std::size_t tiles = tiles_of(x.rows, kTileRows), panels = impl_->panels.size();
+  const std::size_t height = whole_tile(), panels = impl_->panels.size();
+  const std::size_t tiles = tiles_of(x.rows, height);
   if (tiles == 0) return;
   // Enough pieces for every thread. How a tile's panels are shared out changes no bit.
   const std::size_t wanted = 4 * static_cast<std::size_t>(thread_count());
   const std::size_t groups = std::clamp<std::size_t>(tiles_of(wanted, tiles), 1, panels);
   parallel_for(tiles * groups, [&](std::size_t piece) {
-    const std::size_t first = piece / groups * kTileRows, group = piece % groups;
-    const std::size_t rows = std::min(kTileRows, x.rows - first);
-    impl_->multiply_rows(x.row_range(first, rows), bias, group * panels / groups,
-                         (group + 1) * panels / groups, y.row_range(first, rows));
+    const std::size_t first = piece / groups * height, group = piece % groups;
+    const std::size_t rows = std::min(height, x.rows - first);
+    const MatrixView<const float> from = x.row_range(first, rows);
+    const MatrixView<float> to = y.row_range(first, rows);
+    if (groups == 1 && rows == height && y.contiguous()) {
+      impl_->multiply_tile_in_place(from, bias, to);
+    } else {
+      impl_->multiply_panels(from, bias, group * panels / groups, (group + 1) * panels / groups,
+                             to);
+    }
   });
 }
 

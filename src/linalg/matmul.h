@@ -23,8 +23,8 @@ std::size_t operand_bytes(Operand type);  // per element
 // Converts fp32 to an operand, to nearest even.
 void to_operand(Operand type, const float* from, std::byte* to, std::size_t count);
 
-// y = x b, on the calling thread. x: (m, k), b: (k, n) or, transposed, (n, k), y: (m, n) in fp32, all
-// row-major and contiguous.
+// y = x b, on the calling thread. x: (m, k), b: (k, n) or, transposed, (n, k), y: (m, n) in fp32,
+// all row-major and contiguous.
 struct TileProduct {
   std::size_t m = 0, n = 0, k = 0;
   bool b_transposed = false;
@@ -47,8 +47,8 @@ class PackedWeights {
 
   // y = x W' + bias. x: (rows, in), y: (rows, out), bias: out values or empty. Parallel inside. The
   // bits of a row depend neither on the thread count nor on the other rows nor on its place among
-  // them: oneDNN sums over `in` in one order whatever the tile's height (tests hold it to that), and
-  // where it does not (below AVX-512) tiles are filled up to heights for which it does.
+  // them: oneDNN sums over `in` in one order whatever the tile's height (tests hold it to that),
+  // and where it does not (below AVX-512) tiles are filled up to heights for which it does.
   void multiply(MatrixView<const float> x, std::span<const float> bias, MatrixView<float> y) const;
 
  private:

@@ -17,10 +17,12 @@ namespace {
 // A tile's scores (rows x keys, fp32) and weights stay in a core's L2.
 constexpr std::size_t kTileRows = 192;  // of queries: one per token and query head of a group
 constexpr std::size_t kTileKeys = 512;
-constexpr std::size_t kRowStep = 32;    // heights of a tile, so that few products are compiled
+constexpr std::size_t kRowStep = 32;  // heights of a tile, so that few products are compiled
 static_assert(kTileKeys % KeyValues::kPositionStep == 0);
 
-std::size_t round_up(std::size_t count, std::size_t step) { return (count + step - 1) / step * step; }
+std::size_t round_up(std::size_t count, std::size_t step) {
+  return (count + step - 1) / step * step;
+}
 
 // One call's shapes and operands.
 struct Attention {
@@ -180,7 +182,8 @@ void attend_in_tiles(const Attention& attention) {
     // The last tiles have the most keys: begin with them, so that no thread is left with one.
     const std::size_t first = (tiles - 1 - i / (attention.sequences() * heads)) * tokens;
     const std::size_t sequence = i / heads % attention.sequences();
-    QueryTile(attention, sequence, i % heads, first, std::min(tokens, attention.length - first)).run();
+    QueryTile(attention, sequence, i % heads, first, std::min(tokens, attention.length - first))
+        .run();
   });
 }
 

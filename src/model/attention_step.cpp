@@ -98,7 +98,8 @@ void attend_step(const KeyValues& cache, std::size_t offset, std::size_t positio
   } else {
     mix_f32(reinterpret_cast<const float*>(values), positions, group, size, stride, scores, out);
   }
-  for (std::size_t g = 0; g < group; ++g) scale(out + g * size, 1.f / sums[g], size, out + g * size);
+  for (std::size_t g = 0; g < group; ++g)
+    scale(out + g * size, 1.f / sums[g], size, out + g * size);
 }
 
 }  // namespace neap

@@ -14,7 +14,8 @@ namespace {
 // Rows whose intermediate results are alive at once: what the next step reads is still in a cache,
 // and memory does not grow with the number of windows. No row depends on it.
 constexpr std::size_t kRowsAtOnce = 1024;
-constexpr std::size_t kTokensAtOnce = 4096;  // the same for attention, rounded down to whole windows
+constexpr std::size_t kTokensAtOnce =
+    4096;  // the same for attention, rounded down to whole windows
 
 void for_rows(std::size_t rows, const std::function<void(std::size_t)>& row) {
   constexpr std::size_t kTile = 32;
@@ -70,8 +71,9 @@ void attention_input(const ModelConfig& config, const Block& block, MatrixView<c
   norm_rows(config, block.input_norm, x, h);
 }
 
-void attention(const ModelConfig& config, const Block& block, const RopeTable& rope, Precision precision,
-               std::size_t length, MatrixView<const float> h, MatrixView<float> a) {
+void attention(const ModelConfig& config, const Block& block, const RopeTable& rope,
+               Precision precision, std::size_t length, MatrixView<const float> h,
+               MatrixView<float> a) {
   NEAP_CHECK(length > 0 && h.rows % length == 0 && h.rows == a.rows);
   const std::size_t at_once = std::max<std::size_t>(1, kTokensAtOnce / length) * length;
   const auto kv_heads = static_cast<std::size_t>(config.kv_heads);

@@ -34,24 +34,16 @@ void multiply(const float* x, const float* weight, float factor, std::size_t cou
   for (std::size_t i = 0; i < count; ++i) y[i] = x[i] * factor * weight[i];
 }
 
-NEAP_INLINE Vec silu(Vec g) { return g / (exp2(g * -kLog2E) + 1.f); }
+NEAP_INLINE Vec silu(Vec g) { return g / (exp2(min(splat(127.f), g * -kLog2E)) + 1.f); }
 
 // Largest of scores[begin, end), and the tile's edges overwritten with kHidden up to whole vectors.
 NEAP_INLINE Vec visible_max(float* scores, std::size_t begin, std::size_t end, std::size_t first,
                             std::size_t last) {
   std::fill(scores + first, scores + begin, kHidden);
   std::fill(scores + end, scores + last, kHidden);
-  Vec largest = splat(kHidden);
-  for (std::size_t i = first; i < last; i += kLanes) largest = max(largest, load(scores + i));
-  return largest;
-}
-
-NEAP_INLINE float largest_lane(Vec v) {
-  float lanes[kLanes];
-  store(v, lanes);
-  float largest = lanes[0];
-  for (std::size_t i = 1; i < kLanes; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
-  return largest;
+  Vec found = splat(kHidden);
+  for (std::size_t i = first; i < last; i += kLanes) found = max(found, load(scores + i));
+  return found;
 }
 
 template <class T>
@@ -62,10 +54,9 @@ NEAP_INLINE float weigh(SoftmaxState& state, float* scores, std::size_t begin, s
     return 1.f;
   }
   const std::size_t first = begin / kLanes * kLanes, last = (end + kLanes - 1) / kLanes * kLanes;
-  const float tile_max = largest_lane(visible_max(scores, begin, end, first, last));
+  const float tile_max = largest(visible_max(scores, begin, end, first, last));
   const float new_max = tile_max > state.max ? tile_max : state.max;
-  float factor_lanes[kLanes];
-  store(exp2(splat(state.max - new_max)), factor_lanes);
+  const float factor = std::exp2(state.max - new_max);
   std::fill(weights, weights + first, T{});
   Vec total{};
   for (std::size_t i = first; i < last; i += kLanes) {
@@ -75,8 +66,8 @@ NEAP_INLINE float weigh(SoftmaxState& state, float* scores, std::size_t begin, s
   }
   std::fill(weights + last, weights + count, T{});
   state.max = new_max;
-  state.sum = state.sum * factor_lanes[0] + sum(total);
-  return factor_lanes[0];
+  state.sum = state.sum * factor + sum(total);
+  return factor;
 }
 
 NEAP_MULTIVERSION

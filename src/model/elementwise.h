@@ -16,7 +16,8 @@ void rms_norm(const float* x, const float* weight, float epsilon, std::size_t co
 void silu_multiply(const float* gate, const float* up, std::size_t count, float* y);
 // y += x.
 void add(const float* x, std::size_t count, float* y);
-// (x_i, x_{i + half}) turned by angle i: the halves of a head, as Hugging Face pairs them. In place.
+// (x_i, x_{i + half}) turned by angle i: the halves of a head, as Hugging Face pairs them. In
+// place.
 void rotate(const float* cosine, const float* sine, std::size_t half, float* x);
 // y = x scale.
 void scale(const float* x, float factor, std::size_t count, float* y);
@@ -27,9 +28,9 @@ struct SoftmaxState {
   float max = -1e30f;  // of the scores so far
   float sum = 0;       // of 2^(score - max) so far
 };
-// Takes in one more tile of scores, of which those in [begin, end) are visible, and writes the tile's
-// weights 2^(score - max), 0 for the invisible. `scores` is overwritten. Returns what all earlier
-// weights are to be multiplied by. count: a multiple of 16.
+// Takes in one more tile of scores, of which those in [begin, end) are visible, and writes the
+// tile's weights 2^(score - max), 0 for the invisible. `scores` is overwritten. Returns what all
+// earlier weights are to be multiplied by. count: a multiple of 16.
 float softmax_step(SoftmaxState& state, float* scores, std::size_t begin, std::size_t end,
                    std::size_t count, Operand type, std::byte* weights);
 // total = total * factor + part.

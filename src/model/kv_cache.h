@@ -11,9 +11,9 @@
 
 namespace neap {
 
-// One layer's keys (rope applied) and values: (sequences, kv_heads, capacity, head_dim) each, operands
-// of the attention's products. capacity is a multiple of kPositionStep; what lies beyond the last
-// token is finite.
+// One layer's keys (rope applied) and values: (sequences, kv_heads, capacity, head_dim) each,
+// operands of the attention's products. capacity is a multiple of kPositionStep; what lies beyond
+// the last token is finite.
 struct KeyValues {
   static constexpr std::size_t kPositionStep = 64;
   static std::size_t round_up(std::size_t positions) {
@@ -42,8 +42,8 @@ class KvCache {
   std::size_t length() const { return length_; }  // tokens of each sequence so far
   void advance(std::size_t tokens);
 
-  // Makes room for `positions` tokens per sequence in every layer; at least doubles what it outgrows.
-  // Views handed out before are void then.
+  // Makes room for `positions` tokens per sequence in every layer; at least doubles what it
+  // outgrows. Views handed out before are void then.
   void reserve(std::size_t positions);
   KeyValues layer(std::size_t index);
 

@@ -25,8 +25,8 @@ class DenseLinear final : public Linear {
 
 }  // namespace
 
-std::unique_ptr<Linear> make_dense_linear(MatrixView<const float> weight, std::span<const float> bias,
-                                          Precision precision) {
+std::unique_ptr<Linear> make_dense_linear(MatrixView<const float> weight,
+                                          std::span<const float> bias, Precision precision) {
   const Operand type = precision == Precision::bf16 ? bf16_operand() : Operand::f32;
   return std::make_unique<DenseLinear>(weight, bias, type);
 }

@@ -18,7 +18,7 @@ using Vec = float __attribute__((vector_size(64)));
 using IntVec = std::uint32_t __attribute__((vector_size(64)));
 using HalfVec = std::uint16_t __attribute__((vector_size(32)));
 
-NEAP_INLINE Vec splat(float value) { return value - Vec{}; }
+NEAP_INLINE Vec splat(float v) { return Vec{v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v}; }
 
 NEAP_INLINE Vec load(const float* from) {
   Vec v;
@@ -42,12 +42,10 @@ NEAP_INLINE Vec load(const Bf16* from) {
   const IntVec wide = __builtin_convertvector(half, IntVec) << 16;
   return reinterpret_cast<Vec>(wide);
 }
-// To nearest even; NaN stays NaN.
+// To nearest, for numbers that are not negative; what lies half-way goes up.
 NEAP_INLINE void store(Vec v, Bf16* to) {
-  const auto bits = reinterpret_cast<IntVec>(v);
-  const IntVec rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  const IntVec result = v == v ? rounded : (bits >> 16) | 0x40;
-  const HalfVec half = __builtin_convertvector(result, HalfVec);
+  const IntVec bits = (reinterpret_cast<IntVec>(v) + 0x8000u) >> 16;
+  const HalfVec half = __builtin_convertvector(bits, HalfVec);
   std::memcpy(to, &half, sizeof half);
 }
 
@@ -55,30 +53,37 @@ NEAP_INLINE void store(Vec v, Bf16* to) {
 NEAP_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
 NEAP_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
 
-NEAP_INLINE float sum(Vec v) {
+// All lanes together, in halves.
+template <class Combine>
+NEAP_INLINE float reduce(Vec v, Combine combine) {
   float lanes[kLanes];
   store(v, lanes);
   for (std::size_t half = kLanes / 2; half > 0; half /= 2) {
-    for (std::size_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+    for (std::size_t i = 0; i < half; ++i) lanes[i] = combine(lanes[i], lanes[i + half]);
   }
   return lanes[0];
 }
+NEAP_INLINE float sum(Vec v) {
+  return reduce(v, [](float a, float b) { return a + b; });
+}
+NEAP_INLINE float largest(Vec v) {
+  return reduce(v, [](float a, float b) { return a > b ? a : b; });
+}
 
-// 2^x, within two units in the last place for -126 <= x <= 127; 0 below -127 and about 2^127 above
-// 127.5. NaN in, NaN out. A power of two by its exponent bits, the rest of x (at most 1/2) by the
-// Taylor polynomial of degree 7, whose remainder is below 2^-28.
+// 2^x for x <= 127, within one unit in the last place; 0 below -127, NaN for NaN. The power of two
+// nearest to x by its exponent bits, the rest, at most 1/2, by a polynomial of least relative error
+// (2e-9; Remez-like fit with its constant fixed at 1).
 NEAP_INLINE Vec exp2(Vec x) {
-  const Vec clamped = min(splat(127.f), max(splat(-127.f), x));
+  const Vec clamped = max(splat(-127.f), x);
   const Vec round = splat(12582912.f);  // 1.5 * 2^23: adding it leaves no bits below one
   const Vec shifted = clamped + round;
   const Vec f = clamped - (shifted - round);
-  Vec p = splat(1.525273380e-5f);
-  p = p * f + 1.540353039e-4f;
-  p = p * f + 1.333355815e-3f;
-  p = p * f + 9.618129108e-3f;
-  p = p * f + 5.550410866e-2f;
-  p = p * f + 2.402265070e-1f;
-  p = p * f + 6.931471806e-1f;
+  Vec p = splat(1.5353362e-4f);
+  p = p * f + 1.3398875e-3f;
+  p = p * f + 9.6184369e-3f;
+  p = p * f + 5.5503324e-2f;
+  p = p * f + 2.4022648e-1f;
+  p = p * f + 6.9314718e-1f;
   p = p * f + 1.f;
   const IntVec exponent = (reinterpret_cast<IntVec>(shifted) + 127) << 23;  // of 2^-127: 0
   return p * reinterpret_cast<Vec>(exponent);

@@ -39,8 +39,8 @@ Dot dot(Operand type, const float* a, const float* b, std::size_t count) {
   return d;
 }
 
-// |fp32 sum - sum| <= count * eps * sum of magnitudes, however it is ordered (Higham, 4.2); far less
-// in practice.
+// |fp32 sum - sum| <= count * eps * sum of magnitudes, however it is ordered (Higham, 4.2); far
+// less in practice.
 double bound(const Dot& d, std::size_t count) {
   return static_cast<double>(count) * 0x1p-24 * d.magnitude + 1e-30;
 }
@@ -54,12 +54,14 @@ std::vector<Operand> operands() {
 struct Shape2 {
   std::size_t in, out;
 };
-const std::vector<Shape2> kShapes{{1, 1}, {16, 16}, {33, 17}, {64, 192}, {100, 193}, {576, 500}, {1537, 70}};
+const std::vector<Shape2> kShapes{{1, 1},     {16, 16},   {33, 17},  {64, 192},
+                                  {100, 193}, {576, 500}, {1537, 70}};
 
 TEST(PackedWeights, MultipliesAsTheSumOfProducts) {
   for (const Operand type : operands()) {
     for (const Shape2 shape : kShapes) {
-      const Matrix<float> w = random_matrix(shape.out, shape.in, 1), bias = random_matrix(1, shape.out, 2);
+      const Matrix<float> w = random_matrix(shape.out, shape.in, 1),
+                          bias = random_matrix(1, shape.out, 2);
       const PackedWeights packed(w, type);
       for (const std::size_t rows : {1, 5, 96, 97, 130}) {
         const Matrix<float> x = random_matrix(rows, shape.in, 3);
@@ -68,7 +70,8 @@ TEST(PackedWeights, MultipliesAsTheSumOfProducts) {
         for (std::size_t r = 0; r < rows; ++r) {
           for (std::size_t c = 0; c < shape.out; ++c) {
             const Dot d = dot(type, x.row(r), w.row(c), shape.in);
-            ASSERT_NEAR(y(r, c), d.value + static_cast<double>(bias(0, c)), bound(d, shape.in + 1) + 1e-7)
+            ASSERT_NEAR(y(r, c), d.value + static_cast<double>(bias(0, c)),
+                        bound(d, shape.in + 1) + 1e-7)
                 << "in " << shape.in << " out " << shape.out << " at " << r << ", " << c;
           }
         }
@@ -118,7 +121,8 @@ TEST(PackedWeights, ARowDoesNotDependOnTheOthersOrItsPlace) {
       Matrix<float> all(200, shape.out), few(200, shape.out);
       packed.multiply(x, {}, all);
       for (const std::size_t rows : {1, 2, 3, 4, 7, 8, 13, 16, 23, 31, 48, 64, 96, 100}) {
-        for (const std::size_t first : {std::size_t{0}, std::size_t{1}, 95 - rows / 2, 200 - rows}) {
+        for (const std::size_t first :
+             {std::size_t{0}, std::size_t{1}, 95 - rows / 2, 200 - rows}) {
           packed.multiply(x.view().row_range(first, rows), {}, few.view().row_range(0, rows));
           ASSERT_EQ(std::memcmp(few.data(), all.row(first), rows * shape.out * sizeof(float)), 0)
               << "in " << shape.in << " rows " << rows << " from " << first;
@@ -131,10 +135,14 @@ TEST(PackedWeights, ARowDoesNotDependOnTheOthersOrItsPlace) {
 TEST(MultiplyTile, MultipliesBothWaysRound) {
   for (const Operand type : operands()) {
     const std::size_t size = operand_bytes(type);
-    for (const TileProduct shape : {TileProduct{32, 64, 16, true}, {192, 64, 64, false}, {7, 5, 3, true},
-                                    {64, 80, 320, false}, {192, 512, 64, true}}) {
+    for (const TileProduct shape : {TileProduct{32, 64, 16, true},
+                                    {192, 64, 64, false},
+                                    {7, 5, 3, true},
+                                    {64, 80, 320, false},
+                                    {192, 512, 64, true}}) {
       const Matrix<float> x = random_matrix(shape.m, shape.k, 1);
-      const Matrix<float> b = random_matrix(shape.n, shape.k, 2);  // (n, k); turned for the other way
+      const Matrix<float> b =
+          random_matrix(shape.n, shape.k, 2);  // (n, k); turned for the other way
       Matrix<float> turned(shape.k, shape.n);
       for (std::size_t j = 0; j < shape.n; ++j) {
         for (std::size_t i = 0; i < shape.k; ++i) turned(i, j) = b(j, i);

@@ -21,8 +21,8 @@ void expect_attention(const SmallBlock& shape, std::size_t length, std::size_t w
     Matrix<float> a(h.rows(), shape.heads * shape.head_dim);
     attention(config, block, rope, precision, length, h, a);
     for (std::size_t w = 0; w < windows; ++w) {
-      const DoubleMatrix expected = reference_attention(
-          shape, block, to_double(h.view().row_range(w * length, length)));
+      const DoubleMatrix expected =
+          reference_attention(shape, block, to_double(h.view().row_range(w * length, length)));
       EXPECT_LT(relative_error(a.view().row_range(w * length, length), expected),
                 precision == Precision::f32 ? kTolerance32 : kTolerance16)
           << "length " << length << ", window " << w;

@@ -14,17 +14,27 @@ namespace neap {
 namespace {
 
 TEST(ForwardBlock, EqualsTheFormula) {
-  for (const SmallBlock& shape : {SmallBlock{}, {.bias = true, .qk_norm = true}, {.heads = 3, .kv_heads = 3, .head_dim = 24, .hidden = 50, .intermediate = 133, .window = 20}}) {
+  for (const SmallBlock& shape : {SmallBlock{},
+                                  {.bias = true, .qk_norm = true},
+                                  {.heads = 3,
+                                  .kv_heads = 3,
+                                  .head_dim = 24,
+                                  .hidden = 50,
+                                  .intermediate = 133,
+                                  .window = 20}}) {
     const ModelConfig config = shape.config();
     const RopeTable rope = make_rope_table(config, 75);
     for (const Precision precision : {Precision::f32, Precision::bf16}) {
       const Block block = shape.block(precision);
       Matrix<float> x = random_matrix(150, shape.hidden, 1.f, "x");
-      const DoubleMatrix first = to_double(x.view().row_range(0, 75)), second = to_double(x.view().row_range(75, 75));
+      const DoubleMatrix first = to_double(x.view().row_range(0, 75)),
+                         second = to_double(x.view().row_range(75, 75));
       forward_block(config, block, rope, precision, 75, x);
       const double tolerance = precision == Precision::f32 ? 2e-6 : 1e-2;
-      EXPECT_LT(relative_error(x.view().row_range(0, 75), reference_block(shape, block, first)), tolerance);
-      EXPECT_LT(relative_error(x.view().row_range(75, 75), reference_block(shape, block, second)), tolerance);
+      EXPECT_LT(relative_error(x.view().row_range(0, 75), reference_block(shape, block, first)),
+                tolerance);
+      EXPECT_LT(relative_error(x.view().row_range(75, 75), reference_block(shape, block, second)),
+                tolerance);
     }
   }
 }
@@ -71,7 +81,11 @@ TEST(Rope, ScalingsStretchTheWavesTheyShould) {
   const RopeTable plain = make_rope_table(config, 40);
   config.rope_scaling = {.kind = RopeScaling::Kind::linear, .factor = 4};
   const RopeTable linear = make_rope_table(config, 40);
-  config.rope_scaling = {.kind = RopeScaling::Kind::llama3, .factor = 4, .low_frequency = 1, .high_frequency = 4, .original_positions = 1024};
+  config.rope_scaling = {.kind = RopeScaling::Kind::llama3,
+                         .factor = 4,
+                         .low_frequency = 1,
+                         .high_frequency = 4,
+                         .original_positions = 1024};
   const RopeTable llama3 = make_rope_table(config, 40);
   config.rope_scaling = {};
   config.rope_factors.assign(32, 4.f);
@@ -94,10 +108,12 @@ TEST(Rope, ScalingsStretchTheWavesTheyShould) {
 TEST(Elementwise, ExponentialsAreRightToTheLastBits) {
   // Through softmax_step: weights of scores against a maximum of 0, down to where they vanish.
   std::vector<float> scores(16 * 1024), weights(scores.size());
-  for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = -130.f * static_cast<float>(i) / 16384.f;
+  for (std::size_t i = 0; i < scores.size(); ++i)
+    scores[i] = -130.f * static_cast<float>(i) / 16384.f;
   std::vector<float> given = scores;
   SoftmaxState state;
-  softmax_step(state, given.data(), 0, given.size(), given.size(), Operand::f32, reinterpret_cast<std::byte*>(weights.data()));
+  softmax_step(state, given.data(), 0, given.size(), given.size(), Operand::f32,
+               reinterpret_cast<std::byte*>(weights.data()));
   double sum = 0;
   for (std::size_t i = 0; i < scores.size(); ++i) {
     const double exact = std::exp2(static_cast<double>(scores[i]));

@@ -23,10 +23,12 @@ Matrix<float> run_in_steps(const SmallBlock& shape, Precision precision, std::si
   for (const std::size_t step : steps) {
     Matrix<float> rows(sequences * step, x.cols());
     const std::size_t bytes = step * x.cols() * sizeof(float), start = cache.length();
-    for (std::size_t s = 0; s < sequences; ++s) std::memcpy(rows.row(s * step), x.row(s * length + start), bytes);
+    for (std::size_t s = 0; s < sequences; ++s)
+      std::memcpy(rows.row(s * step), x.row(s * length + start), bytes);
     forward_block_cached(config, block, rope, cache, step, rows);
     cache.advance(step);
-    for (std::size_t s = 0; s < sequences; ++s) std::memcpy(y.row(s * length + start), rows.row(s * step), bytes);
+    for (std::size_t s = 0; s < sequences; ++s)
+      std::memcpy(y.row(s * length + start), rows.row(s * step), bytes);
   }
   EXPECT_EQ(cache.length(), length);
   return y;
@@ -41,15 +43,19 @@ void expect_steps_equal_the_window(const SmallBlock& shape, const std::vector<st
       const Matrix<float> stepped = run_in_steps(shape, precision, sequences, steps, x);
       Matrix<float> whole = x;
       const ModelConfig config = shape.config();
-      forward_block(config, shape.block(precision), make_rope_table(config, length), precision, length, whole);
-      EXPECT_LT(relative_error(stepped, to_double(whole)), precision == Precision::f32 ? 1e-6 : 1e-2);
+      forward_block(config, shape.block(precision), make_rope_table(config, length), precision,
+                    length, whole);
+      EXPECT_LT(relative_error(stepped, to_double(whole)),
+                precision == Precision::f32 ? 1e-6 : 1e-2);
     }
   }
 }
 
 TEST(KvCache, TokenByTokenEqualsTheWholeWindow) {
   expect_steps_equal_the_window({}, std::vector<std::size_t>(150, 1));
-  expect_steps_equal_the_window({.heads = 3, .kv_heads = 3, .head_dim = 18, .bias = true, .qk_norm = true}, std::vector<std::size_t>(40, 1));
+  expect_steps_equal_the_window(
+      {.heads = 3, .kv_heads = 3, .head_dim = 18, .bias = true, .qk_norm = true},
+      std::vector<std::size_t>(40, 1));
 }
 
 TEST(KvCache, PromptsInPiecesEqualTheWholeWindow) {
@@ -99,7 +105,8 @@ TEST(KvCache, NeitherThreadsNorCompanyChangeASequencesBits) {
         Matrix<float> one(60, shape.hidden);
         std::memcpy(one.data(), x.row(s * 60), 60 * shape.hidden * sizeof(float));
         const Matrix<float> alone = run_in_steps(shape, precision, 1, steps, one);
-        EXPECT_EQ(std::memcmp(alone.data(), together.row(s * 60), 60 * shape.hidden * sizeof(float)), 0);
+        EXPECT_EQ(
+            std::memcmp(alone.data(), together.row(s * 60), 60 * shape.hidden * sizeof(float)), 0);
       }
     }
   }

@@ -15,7 +15,8 @@ TEST(DenseLinear, RoundsBothOperandsInBf16AndNothingElse) {
   const std::vector<float> bias = random_values(70, 1.f, 0, "bias");
   for (const Precision precision : {Precision::f32, Precision::bf16}) {
     const auto operand = [&](float v) {
-      return static_cast<double>(precision == Precision::bf16 ? bf16_to_float(float_to_bf16(v)) : v);
+      return static_cast<double>(precision == Precision::bf16 ? bf16_to_float(float_to_bf16(v))
+                                                              : v);
     };
     const auto linear = make_dense_linear(w, bias, precision);
     EXPECT_EQ(linear->in(), 130u);

@@ -63,7 +63,8 @@ struct SmallBlock {
     return random_matrix(out(role), in(role), scale, "weight" + std::to_string(role));
   }
   std::vector<float> bias_of(std::size_t role) const {
-    return bias ? random_values(out(role), 1.f, 0, "bias" + std::to_string(role)) : std::vector<float>{};
+    return bias ? random_values(out(role), 1.f, 0, "bias" + std::to_string(role))
+                : std::vector<float>{};
   }
   Block block(Precision precision) const {
     Block b;
@@ -117,8 +118,9 @@ inline void reference_heads(const SmallBlock& shape, const std::vector<float>& n
   for (double* x = row.data(); x < row.data() + row.size(); x += shape.head_dim) {
     if (!norm.empty()) reference_norm(x, norm);
     for (std::size_t i = 0; i < half && shape.rope; ++i) {
-      const double angle = static_cast<double>(position) *
-                           std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(shape.head_dim));
+      const double angle =
+          static_cast<double>(position) *
+          std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(shape.head_dim));
       const double a = x[i], b = x[i + half];
       x[i] = a * std::cos(angle) - b * std::sin(angle);
       x[i + half] = b * std::cos(angle) + a * std::sin(angle);
@@ -191,7 +193,8 @@ inline double relative_error(MatrixView<const float> y, const DoubleMatrix& refe
   for (std::size_t r = 0; r < y.rows; ++r) {
     for (std::size_t c = 0; c < y.cols; ++c) {
       const double expected = reference[first_row + r][c];
-      difference += (static_cast<double>(y(r, c)) - expected) * (static_cast<double>(y(r, c)) - expected);
+      difference +=
+          (static_cast<double>(y(r, c)) - expected) * (static_cast<double>(y(r, c)) - expected);
       size += expected * expected;
     }
   }
