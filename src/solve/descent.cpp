@@ -3,6 +3,7 @@
 #include <cblas.h>
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "base/multiversion.h"
@@ -12,161 +13,123 @@
 namespace neap {
 namespace {
 
-constexpr std::size_t kBlock = 64, kSubBlock = 8;
+// Positions whose gradients are turned to stand by position: a cache line of a row's gradient.
+constexpr std::size_t kBlock = 16;
 // A step d of a coordinate whose optimum lies at distance x gains a d (2 x - d): it is taken if 2 |x| exceeds
 // |d| by this share of the scale, which is far above the rounding of x.
 constexpr float kLeastGain = 0x1p-10f;
 
-// One coordinate of every row. gradient: (A e)_i. Writes what the error changes by; returns how many moved.
+// One coordinate of every row. gradient: (A e)_i. Writes what the error changes by, 0 where nothing moves;
+// returns whether anything does.
 NEAP_MULTIVERSION
-std::int64_t step_row(const float* gradient, float curvature, const float* scale, const float* zero,
-                      float highest, std::size_t rows, float* code, float* error, float* step,
-                      std::uint8_t* moved) {
-  std::int64_t moves = 0;
+bool propose_steps(const float* gradient, float curvature, const float* scale, const float* zero,
+                   float highest, std::size_t rows, const std::uint8_t* code, float* step) {
+  int moves = 0;
   for (std::size_t r = 0; r < rows; ++r) {
+    const auto c = static_cast<float>(code[r]);
     const float wish = gradient[r] / curvature;  // to the unconstrained optimum
-    const float now = scale[r] * (code[r] - zero[r]);
-    const float next_code = nearest_code(now + wish, scale[r], zero[r], highest);
-    const float d = scale[r] * (next_code - code[r]);
+    const float next = nearest_code(scale[r] * (c - zero[r]) + wish, scale[r], zero[r], highest);
+    const float d = scale[r] * (next - c);
     const bool gains = d * (2 * wish - d) > kLeastGain * scale[r] * std::abs(d);
-    step[r] = gains ? -d : 0;
-    code[r] = gains ? next_code : code[r];
-    error[r] += step[r];
-    moved[r] |= gains;
+    step[r] = gains ? -d : 0.0f;
     moves += gains;
   }
-  return moves;
+  return moves > 0;
 }
 
-// The rows of a tile that still move, side by side.
+NEAP_MULTIVERSION
+void add_scaled(float factor, const float* from, std::size_t count, float* __restrict to) {
+  for (std::size_t i = 0; i < count; ++i) to[i] += factor * from[i];
+}
+
 class Descent {
  public:
   Descent(const LayerSystem& system, const TileGrid& grid, MatrixView<const float> target,
           MatrixView<std::uint8_t> codes)
-      : system_(system), all_(grid), grid_(grid), target_(target), codes_(codes), n_(target.rows) {
-    for (std::size_t r = 0; r < target.cols; ++r) rows_.push_back(r);
-    gather();
+      : metric_(system.metric()),
+        grid_(grid),
+        codes_(codes),
+        n_(target.rows),
+        rows_(target.cols),
+        error_(n_, rows_),
+        gradient_(rows_, n_),
+        block_(kBlock, rows_),
+        step_(rows_) {
+    subtract_weights(grid, codes, target, error_);
   }
 
   DescentResult run(int sweeps) {
-    for (int s = 0; s < sweeps && !rows_.empty(); ++s) {
+    bool fresh = true;
+    compute_gradient();
+    for (int s = 0; s < sweeps; ++s) {
       ++result_.sweeps;
-      result_.row_sweeps += static_cast<std::int64_t>(rows_.size());
-      std::fill(moved_.begin(), moved_.end(), std::uint8_t{0});
-      for (std::size_t end = n_; end > 0;) {
-        const std::size_t begin = (end - 1) / kBlock * kBlock;
-        compute_gradient(begin, end);
-        sweep_block(begin, end);
-        end = begin;
+      moved_.assign(rows_, 0);
+      if (sweep()) {
+        fresh = false;
+        result_.unsettled_rows = std::count(moved_.begin(), moved_.end(), 1);
+        continue;
       }
-      keep_moving_rows();
+      result_.unsettled_rows = 0;
+      if (fresh) break;
+      compute_gradient();
+      fresh = true;
     }
-    result_.unsettled_rows = static_cast<std::int64_t>(rows_.size());
-    scatter();
     return result_;
   }
 
  private:
-  // Columns of the rows in rows_: codes as floats, errors afresh, the grid.
-  void gather() {
-    const std::size_t width = rows_.size();
-    code_ = Matrix<float>(n_, width);
-    error_ = Matrix<float>(n_, width);
-    gradient_ = Matrix<float>(kBlock, width);
-    step_ = Matrix<float>(kSubBlock, width);
-    moved_.assign(width, 0);
-    for (std::size_t p = 0; p < n_; ++p) {
-      for (std::size_t k = 0; k < width; ++k) {
-        code_(p, k) = codes_(p, rows_[k]);
-        error_(p, k) = target_(p, rows_[k]) - grid_.scale(p)[k] * (code_(p, k) - grid_.zero(p)[k]);
+  void compute_gradient() {
+    ++result_.gradients;
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows_, n_, n_, 1, error_.data(), rows_,
+                metric_.data, metric_.stride, 0, gradient_.data(), n_);
+  }
+
+  bool sweep() {
+    const std::int64_t before = result_.moves;
+    for (std::size_t end = n_; end > 0;) {
+      const std::size_t begin = (end - 1) / kBlock * kBlock;
+      load_block(begin, end);
+      for (std::size_t p = end; p-- > begin;) {
+        if (propose_steps(block_.row(p - begin), metric_(p, p), grid_.scale(p), grid_.zero(p),
+                          grid_.highest(), rows_, codes_.row(p), step_.data())) {
+          take_steps(p, begin);
+        }
       }
+      end = begin;
+    }
+    return result_.moves > before;
+  }
+
+  void load_block(std::size_t begin, std::size_t end) {
+    for (std::size_t r = 0; r < rows_; ++r) {
+      const float* from = gradient_.row(r) + begin;
+      for (std::size_t k = 0; k < end - begin; ++k) block_(k, r) = from[k];
     }
   }
 
-  void scatter() {
-    for (std::size_t p = 0; p < n_; ++p) {
-      for (std::size_t k = 0; k < rows_.size(); ++k) {
-        codes_(p, rows_[k]) = static_cast<std::uint8_t>(code_(p, k));
-      }
+  void take_steps(std::size_t p, std::size_t begin) {
+    const float* curvature = metric_.row(p);
+    for (std::size_t r = 0; r < rows_; ++r) {
+      const float step = step_[r];
+      if (step == 0) continue;
+      ++result_.moves;
+      moved_[r] = 1;
+      error_(p, r) += step;
+      const float change = -step / grid_.scale(p)[r];
+      codes_(p, r) = static_cast<std::uint8_t>(codes_(p, r) + static_cast<int>(std::nearbyint(change)));
+      add_scaled(step, curvature, n_, gradient_.row(r));
+      for (std::size_t q = begin; q < p; ++q) block_(q - begin, r) += step * curvature[q];
     }
   }
 
-  void keep_moving_rows() {
-    scatter();
-    std::vector<std::size_t> moving;
-    for (std::size_t k = 0; k < rows_.size(); ++k) {
-      if (moved_[k]) moving.push_back(rows_[k]);
-    }
-    if (moving.size() == rows_.size()) return;
-    rows_ = std::move(moving);
-    grid_ = all_.select(rows_);
-    gather();
-  }
-
-  // (A e) of positions [begin, end), from the lower triangle of A.
-  void compute_gradient(std::size_t begin, std::size_t end) {
-    const auto& packed = system_.packed();
-    const std::size_t width = rows_.size(), count = end - begin;
-    load_diagonal_block(begin, count);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, width, count, 1,
-                diagonal_.data(), kBlock, error_.row(begin), width, 0, gradient_.data(), width);
-    if (begin > 0) {
-      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, width, begin, 1,
-                  packed.row(begin), packed.stride, error_.data(), width, 1, gradient_.data(),
-                  width);
-    }
-    if (end < n_) {
-      cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, count, width, n_ - end, 1,
-                  packed.row(end) + begin, packed.stride, error_.row(end), width, 1,
-                  gradient_.data(), width);
-    }
-  }
-
-  void load_diagonal_block(std::size_t begin, std::size_t count) {
-    for (std::size_t i = 0; i < count; ++i) {
-      for (std::size_t j = 0; j <= i; ++j) {
-        diagonal_(i, j) = diagonal_(j, i) = system_.packed()(begin + i, begin + j);
-      }
-    }
-  }
-
-  void sweep_block(std::size_t begin, std::size_t end) {
-    const std::size_t width = rows_.size();
-    for (std::size_t sub_end = end - begin; sub_end > 0;) {
-      const std::size_t sub_begin = (sub_end - 1) / kSubBlock * kSubBlock;
-      std::int64_t moves = 0;
-      for (std::size_t i = sub_end; i-- > sub_begin;) {
-        const std::size_t p = begin + i;
-        float* step = step_.row(i - sub_begin);
-        const std::int64_t here =
-            step_row(gradient_.row(i), diagonal_(i, i), grid_.scale(p), grid_.zero(p),
-                     grid_.highest(), width, code_.row(p), error_.row(p), step, moved_.data());
-        moves += here;
-        if (here > 0) push(i, i + 1, sub_begin, step);
-      }
-      if (moves > 0) push(sub_begin, sub_end, 0, step_.data());
-      result_.moves += moves;
-      sub_end = sub_begin;
-    }
-  }
-
-  // Steps of [from, to) change the gradients of [first, from), all within the block.
-  void push(std::size_t from, std::size_t to, std::size_t first, const float* step) {
-    if (first == from) return;
-    const std::size_t width = rows_.size();
-    carry_back(diagonal_.view().block(first, from, from - first, to - from),
-               {step, to - from, width}, gradient_.view().block(first, 0, from - first, width));
-  }
-
-  const LayerSystem& system_;
-  const TileGrid& all_;
-  TileGrid grid_;  // of the rows that still move
-  MatrixView<const float> target_;
+  MatrixView<const float> metric_;
+  const TileGrid& grid_;
   MatrixView<std::uint8_t> codes_;
-  std::size_t n_;
-  std::vector<std::size_t> rows_;  // of the tile, by column
-  Matrix<float> code_, error_;
-  Matrix<float> diagonal_{kBlock, kBlock}, gradient_, step_;
+  std::size_t n_, rows_;
+  Matrix<float> error_;     // (positions, rows), target - weight
+  Matrix<float> gradient_;  // (rows, positions), so that a move adds one row of A to one row
+  Matrix<float> block_;     // of the gradient, turned
+  std::vector<float> step_;
   std::vector<std::uint8_t> moved_;
   DescentResult result_;
 };

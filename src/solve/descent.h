@@ -10,15 +10,16 @@
 namespace neap {
 
 struct DescentResult {
-  std::int64_t sweeps = 0;         // until the last row came to rest, the sweep that saw it rest included
-  std::int64_t row_sweeps = 0;     // summed over rows: what the work is proportional to
+  std::int64_t sweeps = 0;          // over the whole tile, the last one (that saw it rest) included
+  std::int64_t gradients = 0;       // fresh ones, a matrix product each
   std::int64_t moves = 0;
-  std::int64_t unsettled_rows = 0; // still moving when the sweeps were over
+  std::int64_t unsettled_rows = 0;  // still moving when the sweeps were over
 };
 
 // target: (positions, rows). codes: (positions, rows), improved in place, positions from the last to the
-// first. The gradient is a fresh matrix product for every block of every sweep. A code moves only if that
-// lowers the objective by more than fp32's rounding of the gradient. Runs on the calling thread.
+// first. A move changes the gradient of its row at once, by one row of A. When no row moves any more the
+// gradient is computed afresh, and the end is a point where that one moves nothing either. A code moves only
+// if that lowers the objective by more than fp32's rounding of the gradient. Runs on the calling thread.
 DescentResult descend_tile(const LayerSystem& system, const TileGrid& grid,
                            MatrixView<const float> target, MatrixView<std::uint8_t> codes,
                            int sweeps);

@@ -27,13 +27,13 @@ Matrix<float> gptaq_correction(const LayerSystem& system, MatrixView<const float
       for (std::size_t j = 0; j < n; ++j) p(i, j) = kShare * drift(input_at[j], input_at[i]);
     }
     cblas_strsm(CblasRowMajor, CblasRight, CblasUpper, CblasNoTrans, CblasUnit, rows, n, 1,
-                system.packed().data, n, p.row(first), n);
+                system.factor().data, n, p.row(first), n);
     for (std::size_t i = first; i < first + rows; ++i) {
       for (std::size_t j = 0; j < i; ++j) p(i, j) /= system.pivots()[j];
       std::fill(p.row(i) + i, p.row(i) + n, 0.0f);
     }
     cblas_strsm(CblasRowMajor, CblasRight, CblasUpper, CblasTrans, CblasUnit, rows, n, 1,
-                system.packed().data, n, p.row(first), n);
+                system.factor().data, n, p.row(first), n);
   });
   return p;
 }
@@ -42,7 +42,7 @@ void gptaq_walk_tile(const LayerSystem& system, const TileGrid& grid,
                      MatrixView<const float> weight, MatrixView<std::uint8_t> codes) {
   const ThreadScope serial(1);
   const std::size_t n = weight.rows, rows = weight.cols;
-  const auto packed = system.packed(), correction = system.masked_correction();
+  const auto factor = system.factor(), correction = system.masked_correction();
   // A correction of an input that is still to be decided is a change of its target, so that the walk is
   // Babai's with targets that move.
   Matrix<float> target(n, rows), error(n, rows), corrects(n, rows), carry(kBlock, rows);
@@ -52,7 +52,7 @@ void gptaq_walk_tile(const LayerSystem& system, const TileGrid& grid,
     std::fill_n(carry.data(), kBlock * rows, 0.0f);
     if (end < n) {
       cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, rows, n - end, 1,
-                  packed.row(begin) + end, packed.stride, error.row(end), rows, 0, carry.data(),
+                  factor.row(begin) + end, factor.stride, error.row(end), rows, 0, carry.data(),
                   rows);
       cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, count, rows, n - end, 1,
                   correction.row(end) + begin, correction.stride, corrects.row(end), rows, 1,
@@ -68,7 +68,7 @@ void gptaq_walk_tile(const LayerSystem& system, const TileGrid& grid,
         corrects(p, r) = centre;
       }
       for (std::size_t j = begin; j < p; ++j) {
-        cblas_saxpy(rows, packed(j, p), error.row(p), 1, carry.row(j - begin), 1);
+        cblas_saxpy(rows, factor(j, p), error.row(p), 1, carry.row(j - begin), 1);
         cblas_saxpy(rows, correction(p, j), corrects.row(p), 1, target.row(j), 1);
       }
     }

@@ -41,8 +41,9 @@ void require_finite(MatrixView<const float> weight) {
 struct Tile {
   std::size_t first = 0, rows = 0;
   Matrix<float> target;
-  Matrix<std::uint8_t> rounded, greedy, codes;
-  std::vector<double> at_rounding, at_greedy, at_paths, at_descent;  // objective by row
+  Matrix<std::uint8_t> codes;
+  std::vector<double> at_greedy, at_paths, at_descent;  // objective by row
+  double at_rounding = 0, error = 0, energy = 0;        // summed over rows
 };
 
 class LayerSolver {
@@ -52,7 +53,10 @@ class LayerSolver {
       : system_(system), weight_(weight), grid_(grid), options_(options), key_(key) {
     const std::size_t rows = rows_per_tile(weight.rows);
     for (std::size_t first = 0; first < weight.rows; first += rows) {
-      tiles_.push_back({first, std::min(rows, weight.rows - first), {}, {}, {}, {}, {}, {}, {}, {}});
+      Tile tile;
+      tile.first = first;
+      tile.rows = std::min(rows, weight.rows - first);
+      tiles_.push_back(std::move(tile));
     }
   }
 
@@ -64,7 +68,8 @@ class LayerSolver {
       walk();
       if (options_.descent_sweeps > 0) descend();
     }
-    evaluate();
+    compare();
+    sum_up();
     return {collect(), report_};
   }
 
@@ -83,8 +88,6 @@ class LayerSolver {
       Tile& tile = tiles_[k];
       tile.target = Matrix<float>(weight_.cols, tile.rows);
       load_tile(weight_, tile.first, system_.input_at(), tile.target);
-      tile.rounded = Matrix<std::uint8_t>(weight_.cols, tile.rows);
-      round_tile(grid_of(tile), tile.target, tile.rounded);
       system_.to_target(tile.target);
     });
     report_.target = {watch.seconds(), system_.drift().empty() ? 0 : 4 * walk_flops()};
@@ -108,9 +111,25 @@ class LayerSolver {
         report_.coordinates_sampled[path] += results[k].sampled[path];
       }
       tiles_[k].codes = std::move(results[k].codes);
-      tiles_[k].greedy = std::move(results[k].greedy);
+      tiles_[k].at_greedy = std::move(results[k].greedy_scores);
     }
     report_.walk = {watch.seconds(), (options_.paths + 1) * walk_flops()};
+    evaluate_start(results);
+  }
+
+  // In fp64 what descent starts from; a greedy path that lost keeps the walk's own figure.
+  void evaluate_start(const std::vector<WalkResult>& results) {
+    const Stopwatch watch;
+    parallel_for(tiles_.size(), [&](std::size_t k) {
+      Tile& tile = tiles_[k];
+      tile.at_paths = objective(tile);
+      for (std::size_t r = 0; r < tile.rows; ++r) {
+        const bool won = results[k].winner[r] == 0;
+        tile.at_greedy[r] = won ? tile.at_paths[r] : std::max(tile.at_greedy[r], tile.at_paths[r]);
+      }
+    });
+    report_.evaluation.seconds += watch.seconds();
+    report_.evaluation.flops += walk_flops();
   }
 
   void masked_walk() {
@@ -119,6 +138,7 @@ class LayerSolver {
       Tile& tile = tiles_[k];
       tile.codes = Matrix<std::uint8_t>(weight_.cols, tile.rows);
       gptaq_walk_tile(system_, grid_of(tile), tile.target, tile.codes);
+      tile.at_greedy = objective(tile);
     });
     report_.walk = {watch.seconds(), 2 * walk_flops()};
   }
@@ -126,73 +146,86 @@ class LayerSolver {
   void descend() {
     const Stopwatch watch;
     std::vector<DescentResult> results(tiles_.size());
+    std::vector<Matrix<std::uint8_t>> start(tiles_.size());
     parallel_for(tiles_.size(), [&](std::size_t k) {
       Tile& tile = tiles_[k];
-      const TileGrid grid = grid_of(tile);
-      tile.at_paths = objective(grid, tile, tile.codes);
-      Matrix<std::uint8_t> start = tile.codes;
-      results[k] = descend_tile(system_, grid, tile.target, tile.codes, options_.descent_sweeps);
-      tile.at_descent = objective(grid, tile, tile.codes);
-      undo_losses(tile, start);
+      start[k] = tile.codes;
+      results[k] = descend_tile(system_, grid_of(tile), tile.target, tile.codes,
+                                options_.descent_sweeps);
     });
-    double row_sweeps = 0;
-    for (const DescentResult& result : results) {
+    double products = 0;  // of a row of length in
+    for (std::size_t k = 0; k < tiles_.size(); ++k) {
+      const DescentResult& result = results[k];
       report_.sweeps = std::max(report_.sweeps, result.sweeps);
       report_.moves += result.moves;
       report_.unsettled_rows += result.unsettled_rows;
-      row_sweeps += static_cast<double>(result.row_sweeps);
+      products += static_cast<double>(result.gradients * tiles_[k].rows * weight_.cols);
+      products += static_cast<double>(result.moves);
     }
-    report_.descent = {watch.seconds(), 2 * row_sweeps * weight_.cols * weight_.cols};
-  }
-
-  std::vector<double> objective(const TileGrid& grid, const Tile& tile,
-                                const Matrix<std::uint8_t>& codes) const {
-    Matrix<float> error(weight_.cols, tile.rows);
-    subtract_weights(grid, codes, tile.target, error);
-    return evaluate_objective(system_, error);
+    report_.descent = {watch.seconds(), 2 * products * weight_.cols};
+    evaluate_end(start);
   }
 
   // Where fp32 took a row uphill after all, the row goes back to its start.
-  static void undo_losses(Tile& tile, const Matrix<std::uint8_t>& start) {
-    for (std::size_t r = 0; r < tile.rows; ++r) {
-      if (tile.at_descent[r] <= tile.at_paths[r]) continue;
-      tile.at_descent[r] = tile.at_paths[r];
-      for (std::size_t p = 0; p < start.rows(); ++p) tile.codes(p, r) = start(p, r);
-    }
+  void evaluate_end(const std::vector<Matrix<std::uint8_t>>& start) {
+    const Stopwatch watch;
+    parallel_for(tiles_.size(), [&](std::size_t k) {
+      Tile& tile = tiles_[k];
+      tile.at_descent = objective(tile);
+      for (std::size_t r = 0; r < tile.rows; ++r) {
+        if (tile.at_descent[r] <= tile.at_paths[r]) continue;
+        tile.at_descent[r] = tile.at_paths[r];
+        for (std::size_t p = 0; p < weight_.cols; ++p) tile.codes(p, r) = start[k](p, r);
+      }
+    });
+    report_.evaluation.seconds += watch.seconds();
+    report_.evaluation.flops += walk_flops();
   }
 
-  void evaluate() {
+  std::vector<double> objective(const Tile& tile) const {
+    Matrix<float> error(weight_.cols, tile.rows);
+    subtract_weights(grid_of(tile), tile.codes, tile.target, error);
+    return evaluate_objective(system_, error);
+  }
+
+  // What the table compares with: plain rounding, and the layer's output.
+  void compare() {
     const Stopwatch watch;
-    std::vector<double> error(tiles_.size()), energy(tiles_.size());
     parallel_for(tiles_.size(), [&](std::size_t k) {
       Tile& tile = tiles_[k];
       const TileGrid grid = grid_of(tile);
-      tile.at_rounding = objective(grid, tile, tile.rounded);
-      if (tile.at_paths.empty()) tile.at_paths = objective(grid, tile, tile.codes);
-      tile.at_greedy = tile.greedy.empty() ? tile.at_paths : objective(grid, tile, tile.greedy);
-      Matrix<float> weight(weight_.cols, tile.rows), difference(weight_.cols, tile.rows);
+      Matrix<float> weight(weight_.cols, tile.rows), error(weight_.cols, tile.rows);
+      Matrix<std::uint8_t> rounded(weight_.cols, tile.rows);
       load_tile(weight_, tile.first, system_.input_at(), weight);
-      subtract_weights(grid, tile.codes, weight, difference);
-      energy[k] = output_energy(weight);
-      error[k] = output_energy(difference);
+      round_tile(grid, weight, rounded);
+      subtract_weights(grid, rounded, tile.target, error);
+      for (const double v : estimate_objective(system_, error)) tile.at_rounding += v;
+      subtract_weights(grid, tile.codes, weight, error);
+      tile.error = output_energy(error);
+      tile.energy = output_energy(weight);
     });
-    double errors = 0, energies = 0;
-    for (std::size_t k = 0; k < tiles_.size(); ++k) {
-      errors += error[k];
-      energies += energy[k];
+    report_.evaluation.seconds += watch.seconds();
+    report_.evaluation.flops += 3 * walk_flops();
+  }
+
+  void sum_up() {
+    double error = 0, energy = 0;
+    report_.objective_rounding = 0;
+    for (const Tile& tile : tiles_) {
+      report_.objective_rounding += tile.at_rounding;
+      error += tile.error;
+      energy += tile.energy;
     }
-    report_.relative_error = energies > 0 ? errors / energies : 0;
-    report_.objective_rounding = sum(&Tile::at_rounding);
+    report_.relative_error = energy > 0 ? error / energy : 0;
     report_.objective_greedy = sum(&Tile::at_greedy);
     if (!report_.coordinates_sampled.empty()) report_.objective_paths = sum(&Tile::at_paths);
     if (!tiles_[0].at_descent.empty()) report_.objective_descent = sum(&Tile::at_descent);
-    report_.evaluation = {watch.seconds(), 0};
   }
 
   // ||X~ v'||^2 of all rows v: the metric A without its ridge.
   double output_energy(const Matrix<float>& rows) const {
     double sum = 0;
-    for (const double v : evaluate_objective(system_, rows)) sum += v;
+    for (const double v : estimate_objective(system_, rows)) sum += v;
     for (std::size_t i = 0; i < rows.rows() * rows.cols(); ++i) {
       sum -= system_.report().damping * rows.data()[i] * rows.data()[i];
     }

@@ -23,7 +23,8 @@ struct StageCost {
 };
 
 struct LayerReport {
-  // ||R (w^ - t)||^2 summed over rows, evaluated in fp64; negative: the stage did not run.
+  // ||R (w^ - t)||^2 summed over rows; negative: the stage did not run. The last two are evaluated in fp64,
+  // rounding and greedy from fp32 products, summed in fp64.
   double objective_rounding = -1, objective_greedy = -1, objective_paths = -1, objective_descent = -1;
   double relative_error = 0;  // ||X~ (W^ - W)'||^2 / ||X~ W'||^2; 0 where the denominator is
   double rho = 0;             // Klein's, 0 without paths

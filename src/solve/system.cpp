@@ -62,12 +62,6 @@ void permute(MatrixView<const float> gram, const std::vector<std::uint32_t>& inp
   });
 }
 
-void mirror_lower_to_upper(MatrixView<float> a) {
-  for_rows(a.rows, [&](std::size_t r) {
-    for (std::size_t c = r + 1; c < a.cols; ++c) a(r, c) = a(c, r);
-  });
-}
-
 // A factor whose pivots vanish beside the diagonal is rounding noise, though LAPACK may accept it.
 bool pivots_are_sound(MatrixView<const float> a, const std::vector<double>& diagonal, double damping) {
   for (std::size_t i = 0; i < a.rows; ++i) {
@@ -101,15 +95,15 @@ LayerSystem::LayerSystem(MatrixView<const float> gram, MatrixView<const float> d
   if (options.target_mix < 1) drift_ = drift;
 
   order_ = decide_order(gram, options.order);
-  packed_ = Matrix<float>(n, n);
-  permute(gram, order_, packed_);
-  factor(gram);
+  metric_ = Matrix<float>(n, n);
+  permute(gram, order_, metric_);
+  factorize(gram);
   if (options.masked_target) masked_correction_ = gptaq_correction(*this, drift);
   report_.flops = std::pow(static_cast<double>(n), 3) / 3;
   report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-void LayerSystem::factor(MatrixView<const float> gram) {
+void LayerSystem::factorize(MatrixView<const float> gram) {
   const std::size_t n = gram.rows;
   const double mean = mean_diagonal(gram);
   // Where no input was ever seen any ridge will do: the target is the weight, the metric plain.
@@ -117,35 +111,29 @@ void LayerSystem::factor(MatrixView<const float> gram) {
   double ridge = mean > 0 ? options_.ridge : 1;
   std::vector<double> diagonal(n);
   for (;; ridge = std::max(10 * ridge, kFirstRaisedRidge)) {
-    ++report_.attempts;
-    const double damping = ridge * unit;
-    for (std::size_t p = 0; p < n; ++p) {
-      diagonal[p] = gram(order_[p], order_[p]) + damping;
-      packed_(p, p) = static_cast<float>(diagonal[p]);
-    }
-    if (cholesky_upper(packed_) == n && pivots_are_sound(packed_, diagonal, damping)) break;
     NEAP_CHECK(ridge < 1e6);  // A is then all but a multiple of the identity
-    mirror_lower_to_upper(packed_);
+    ++report_.attempts;
+    for (std::size_t p = 0; p < n; ++p) {
+      diagonal[p] = gram(order_[p], order_[p]) + ridge * unit;
+      metric_(p, p) = static_cast<float>(diagonal[p]);
+    }
+    factor_ = metric_;
+    if (cholesky_upper(factor_) == n && pivots_are_sound(factor_, diagonal, ridge * unit)) break;
   }
   report_.damping = ridge * unit;
   report_.relative_damping = mean > 0 ? ridge : 0;
-  keep_factor(diagonal);
+  pivots_.resize(n);
+  live_.resize(n);
   for (std::size_t p = 0; p < n; ++p) {
     const double h = gram(order_[p], order_[p]);
-    live_.push_back(h > report_.damping);
+    live_[p] = h > report_.damping;
     report_.dead_inputs += h == 0;
     report_.near_dead_inputs += h > 0 && h <= report_.damping;
   }
-}
-
-void LayerSystem::keep_factor(const std::vector<double>& diagonal) {
-  const std::size_t n = diagonal.size();
-  pivots_.resize(n);
   for_rows(n, [&](std::size_t p) {
-    const float r = packed_(p, p);
+    const float r = factor_(p, p);
     pivots_[p] = r * r;
-    for (std::size_t q = p + 1; q < n; ++q) packed_(p, q) /= r;
-    packed_(p, p) = static_cast<float>(diagonal[p]);
+    for (std::size_t q = p + 1; q < n; ++q) factor_(p, q) /= r;
   });
 }
 
@@ -160,12 +148,12 @@ void LayerSystem::to_target(MatrixView<float> tile) const {
               drift_.stride, by_input.data(), width, 0, moved.data(), width);
   for (std::size_t p = 0; p < n; ++p) std::copy_n(moved.row(order_[p]), width, by_input.row(p));
   cblas_strsm(CblasRowMajor, CblasLeft, CblasUpper, CblasTrans, CblasUnit, n, width, 1,
-              packed_.data(), n, by_input.data(), width);
+              factor_.data(), n, by_input.data(), width);
   for (std::size_t p = 0; p < n; ++p) {
     for (std::size_t c = 0; c < width; ++c) by_input(p, c) /= pivots_[p];
   }
   cblas_strsm(CblasRowMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasUnit, n, width, 1,
-              packed_.data(), n, by_input.data(), width);
+              factor_.data(), n, by_input.data(), width);
   for (std::size_t p = 0; p < n; ++p) {
     for (std::size_t c = 0; c < width; ++c) tile(p, c) += by_input(p, c);
   }

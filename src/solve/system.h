@@ -40,8 +40,8 @@ struct SystemReport {
 class LayerSystem {
  public:
   // gram: H (n, n), symmetric. drift: D = X~'(X - X~) (n, n), or empty: target_mix is then taken as 1;
-  // it is looked at, not copied, and must outlive this. gram may go. Memory: n^2 floats, twice that
-  // with a masked target.
+  // it is looked at, not copied, and must outlive this. gram may go. Memory: 2 n^2 floats,
+  // 3 n^2 with a masked target.
   // Where A is not numerically positive definite the ridge grows tenfold until it is, which
   // report() tells. Throws Error(data) where H or D is not finite, Error(argument) for options out of
   // range. Same bits at any thread count.
@@ -53,9 +53,11 @@ class LayerSystem {
   const SystemOptions& options() const { return options_; }
   const std::vector<std::uint32_t>& input_at() const { return order_; }
 
-  // A = N' diag(pivots) N with N unit upper triangular, all by position. One square holds N strictly
-  // above the diagonal, and A's lower triangle with the diagonal.
-  MatrixView<const float> packed() const { return packed_; }
+  // A, both triangles, by position.
+  MatrixView<const float> metric() const { return metric_; }
+  // N, unit upper triangular, of A = N' diag(pivots) N, by position. Only what lies above the diagonal
+  // is meant.
+  MatrixView<const float> factor() const { return factor_; }
   // r_ii^2, n values, positive.
   const std::vector<float>& pivots() const { return pivots_; }
   // By position: H_ii above the damping.
@@ -73,15 +75,14 @@ class LayerSystem {
   void to_target(MatrixView<float> tile) const;
 
  private:
-  void factor(MatrixView<const float> gram);
-  void keep_factor(const std::vector<double>& diagonal);
+  void factorize(MatrixView<const float> gram);
 
   SystemOptions options_;
   SystemReport report_;
   std::vector<std::uint32_t> order_;
   std::vector<std::uint8_t> live_;
   std::vector<float> pivots_;
-  Matrix<float> packed_, masked_correction_;
+  Matrix<float> metric_, factor_, masked_correction_;
   MatrixView<const float> drift_;
 };
 

@@ -72,21 +72,6 @@ TileGrid::TileGrid(const Grid& grid, std::size_t first, std::size_t rows,
   }
 }
 
-TileGrid TileGrid::select(const std::vector<std::size_t>& rows) const {
-  TileGrid some;
-  some.highest_ = highest_;
-  some.group_at_ = group_at_;
-  some.scales_ = Matrix<float>(scales_.rows(), rows.size());
-  some.zeros_ = Matrix<float>(scales_.rows(), rows.size());
-  for (std::size_t g = 0; g < scales_.rows(); ++g) {
-    for (std::size_t k = 0; k < rows.size(); ++k) {
-      some.scales_(g, k) = scales_(g, rows[k]);
-      some.zeros_(g, k) = zeros_(g, rows[k]);
-    }
-  }
-  return some;
-}
-
 void round_tile(const TileGrid& grid, MatrixView<const float> values,
                 MatrixView<std::uint8_t> codes) {
   for (std::size_t p = 0; p < values.rows; ++p) {

@@ -25,17 +25,13 @@ class TileGrid {
            const std::vector<std::uint32_t>& input_at);
 
   std::size_t rows() const { return scales_.cols(); }
-  // The same of some of the rows.
-  TileGrid select(const std::vector<std::size_t>& rows) const;
   float highest() const { return highest_; }
   // Of every row, at a position.
   const float* scale(std::size_t position) const { return scales_.row(group_at_[position]); }
   const float* zero(std::size_t position) const { return zeros_.row(group_at_[position]); }
 
  private:
-  TileGrid() = default;
-
-  float highest_ = 0;
+  float highest_;
   std::vector<std::uint32_t> group_at_;
   Matrix<float> scales_, zeros_;
 };

@@ -100,9 +100,9 @@ class Walk {
     const std::size_t n = target_.rows;
     std::fill_n(carry_.data(), carry_.rows() * carry_.cols(), 0.0f);
     if (end == n) return;
-    const auto& packed = system_.packed();
+    const auto factor = system_.factor();
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, end - begin, columns_, n - end, 1,
-                packed.row(begin) + end, packed.stride, errors_.row(end), columns_, 0,
+                factor.row(begin) + end, factor.stride, errors_.row(end), columns_, 0,
                 carry_.data(), columns_);
   }
 
@@ -122,7 +122,7 @@ class Walk {
   void push(std::size_t from, std::size_t to, std::size_t first, std::size_t begin) {
     if (first == from) return;
     const MatrixView<const float> errors{errors_.row(from), to - from, columns_};
-    carry_back(system_.packed().block(first, from, from - first, to - from), errors,
+    carry_back(system_.factor().block(first, from, from - first, to - from), errors,
                carry_.view().block(first - begin, 0, from - first, columns_));
   }
   void push_block(std::size_t from, std::size_t to, std::size_t begin) { push(from, to, begin, begin); }
@@ -174,16 +174,15 @@ class Walk {
         least = scores_[path * rows_ + r];
         result.winner[r] = path;
       }
+      result.greedy_scores.push_back(scores_[r]);
     }
     result.sampled.assign(sampler_.paths, 0);
     result.codes = Matrix<std::uint8_t>(target_.rows, rows_);
-    if (sampler_.paths > 0) result.greedy = Matrix<std::uint8_t>(target_.rows, rows_);
     for (std::size_t p = 0; p < target_.rows; ++p) {
       const std::uint8_t* codes = codes_.row(p);
       for (std::size_t r = 0; r < rows_; ++r) {
         result.codes(p, r) = codes[result.winner[r] * rows_ + r];
       }
-      if (sampler_.paths > 0) std::copy_n(codes, rows_, result.greedy.row(p));
       for (int path = 1; path <= sampler_.paths; ++path) {
         const std::uint8_t* sampled = codes + path * rows_;
         for (std::size_t r = 0; r < rows_; ++r) result.sampled[path - 1] += sampled[r] != codes[r];

@@ -22,7 +22,7 @@ struct PathSampler {
 
 struct WalkResult {
   Matrix<std::uint8_t> codes;         // (positions, rows): of each row's best path
-  Matrix<std::uint8_t> greedy;        // the same of the greedy path; empty without sampled paths
+  std::vector<double> greedy_scores;  // per row: ||R (w^ - t)||^2 of the greedy path, from fp32 residuals
   std::vector<int> winner;            // per row: 0 greedy, k Klein's k-th
   std::vector<std::int64_t> sampled;  // per path of Klein's: codes that differ from greedy
 };

@@ -48,20 +48,21 @@ TEST(System, AtMixOneTheTargetIsTheWeight) {
   for (std::size_t i = 0; i < 40; ++i) EXPECT_EQ(tile.data()[i], before.data()[i]);
 }
 
-TEST(System, PackedHoldsTheFactorAboveAndTheMatrixBelow) {
+TEST(System, FactorTimesItselfIsTheMetricByPosition) {
   const Problem problem(1, 60, 7);
   const LayerSystem system(problem.gram, {}, {.target_mix = 1});
-  const auto packed = system.packed();
+  const auto metric = system.metric(), factor = system.factor();
   const auto& at = system.input_at();
   for (std::size_t i = 0; i < 60; ++i) {
     for (std::size_t j = 0; j <= i; ++j) {
       const double a = problem.gram(at[i], at[j]) + (i == j ? system.report().damping : 0);
-      ASSERT_FLOAT_EQ(packed(i, j), static_cast<float>(a));
+      ASSERT_FLOAT_EQ(metric(i, j), static_cast<float>(a));
+      ASSERT_EQ(metric(j, i), metric(i, j));
       double sum = 0;  // (N' diag(pivots) N)_ij
       for (std::size_t k = 0; k <= j; ++k) {
-        sum += system.pivots()[k] * (k == i ? 1.0 : packed(k, i)) * (k == j ? 1.0 : packed(k, j));
+        sum += system.pivots()[k] * (k == i ? 1.0 : factor(k, i)) * (k == j ? 1.0 : factor(k, j));
       }
-      const double size = std::sqrt(double(packed(i, i)) * packed(j, j));
+      const double size = std::sqrt(double(metric(i, i)) * metric(j, j));
       ASSERT_NEAR(sum, a, 61 * 0x1p-22 * size);
     }
   }

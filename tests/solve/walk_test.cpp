@@ -95,7 +95,8 @@ TEST(Walk, PathsZeroIsTheGreedyWalk) {
   const GroupLayout layout{3, 16, false, DType::bf16};
   const auto alone = solve_layer(system, problem.weight, layout, kGreedy, 1);
   const auto sampled = solve_layer(system, problem.weight, layout, {.paths = 4, .descent_sweeps = 0}, 1);
-  EXPECT_EQ(alone.report.objective_greedy, sampled.report.objective_greedy);
+  EXPECT_NEAR(alone.report.objective_greedy, sampled.report.objective_greedy,
+              1e-5 * alone.report.objective_greedy);
   EXPECT_LT(alone.report.objective_paths, 0);  // did not run
   EXPECT_EQ(alone.report.rows_won, std::vector<std::int64_t>{20});
 }
