@@ -246,6 +246,7 @@ void OutputFile::write(std::uint64_t offset, std::span<const std::byte> bytes) {
 void OutputFile::close() {
   NEAP_CHECK(fd_ >= 0);
   const int failed = fsync(fd_) != 0 ? errno : 0;
+  (void)posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
   const int unclosed = ::close(std::exchange(fd_, -1)) != 0 ? errno : 0;
   if (failed != 0 || unclosed != 0) fail("cannot sync", path_, failed != 0 ? failed : unclosed);
 }

@@ -59,7 +59,8 @@ class OutputFile {
   const std::string& path() const { return path_; }
   // Throws Error(io). [offset, offset + bytes.size()) lies in the file (NEAP_CHECK).
   void write(std::uint64_t offset, std::span<const std::byte> bytes);
-  // Waits until all of it is on the disk, and closes. Throws Error(io).
+  // Waits until all of it is on the disk, drops it from the page cache, so that whoever reads it back
+  // reads the disk, and closes. Throws Error(io).
   void close();
 
  private:
