@@ -44,7 +44,9 @@ struct ModelConfig {
   std::vector<float> rope_factors;  // head_dim / 2 divisors of the frequencies (GGUF), or empty
   bool qkv_bias = false, output_bias = false, mlp_bias = false, qk_norm = false, tied_head = false;
   std::vector<LayerSwitches> switches;  // one per layer
-  DType dtype = DType::bf16;            // type of the checkpoint's matrices, where it is a plain one
+  // Type of the checkpoint's embedding: f32, f16 or bf16; f16 where that is none of them (GGUF's block
+  // types, whose scales are f16).
+  DType dtype = DType::bf16;
 
   bool operator==(const ModelConfig&) const = default;
 };
@@ -69,14 +71,15 @@ class LanguageModel {
   // (final norm applied). Same bits at any thread count and any number of windows.
   virtual void forward(std::span<const TokenId> tokens, std::size_t length,
                        MatrixView<float> states) = 0;
-  // logits: (rows of states, vocabulary).
+  // logits: (rows of states, vocabulary). The bits of a row do not depend on the others.
   virtual void head(MatrixView<const float> states, MatrixView<float> logits) = 0;
 };
 
 struct LoadOptions {
   Precision precision = Precision::bf16;
-  // Blocks are kept in memory if all of them fit in this many bytes, else each is read anew when its
-  // turn comes. 0: half of the machine's memory.
+  // Blocks are kept in memory, once read, if all of them fit in this many bytes, else each is read anew
+  // when its turn comes; so is the head if it doesn't fit beside them. Activations come on top. The
+  // result is the same. 0: half of the machine's memory.
   std::uint64_t max_memory = 0;
 };
 
@@ -95,7 +98,8 @@ struct SampleOptions {
 };
 
 // Continues `prompt`; on_token sees each new id as it comes and returns false to stop. Returns the new
-// ids, without the end token. `model` must come from load_model.
+// ids, without the end token. `model` must come from load_model. Throws Error(argument) for an empty
+// prompt, ids outside of the vocabulary, or options out of range.
 std::vector<TokenId> generate(LanguageModel& model, std::span<const TokenId> prompt,
                               const std::vector<TokenId>& eos, const SampleOptions& options,
                               const std::function<bool(TokenId)>& on_token = {});
@@ -103,7 +107,9 @@ std::vector<TokenId> generate(LanguageModel& model, std::span<const TokenId> pro
 // Continues many prompts of equal length at once (a batch per step: far cheaper than one after
 // another), each to exactly max_tokens new tokens, end tokens included as ordinary ones; sequence s
 // draws from its own stream (seed, s). prompts: (sequences, prompt length). Returns (sequences,
-// max_tokens) new ids, row-major. Same result for any thread count and batch.
+// max_tokens) new ids, row-major. Same result for any thread count and batch. on_step sees the number
+// of each step, from 0, when its tokens are drawn; returning false throws Error(cancelled). Throws
+// Error(argument) as generate.
 std::vector<TokenId> generate_batch(LanguageModel& model, std::span<const TokenId> prompts,
                                     std::size_t sequences, const SampleOptions& options,
                                     const std::function<bool(std::int64_t step)>& on_step = {});

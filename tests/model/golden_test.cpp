@@ -1,5 +1,5 @@
-// The forward pass against transformers: tests/golden/make_tiny_models.py, make_tiny_gguf.py and
-// make_smollm2_golden.py say how the files came about.
+// The forward pass against transformers: make_tiny_models.py, make_tiny_gguf.py,
+// make_tiny_packed.py and make_smollm2_golden.py in tests/golden say how the files came about.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -103,6 +103,7 @@ std::vector<Case> tiny_models() {
                      kGolden + "/models/" + name + "/golden.safetensors"});
   cases.push_back({"smollm3-gguf", kGolden + "/gguf/smollm3.gguf",
                    kGolden + "/gguf/smollm3.golden.safetensors"});
+  cases.push_back({"llama2-packed", kGolden + "/packed", kGolden + "/packed/golden.safetensors"});
   return cases;
 }
 
@@ -140,6 +141,7 @@ INSTANTIATE_TEST_SUITE_P(Golden, TinyModel, testing::ValuesIn(tiny_models()),
 TEST(GoldenFiles, AreAllJudged) {
   std::set<std::string> judged, present;
   for (const Case& each : tiny_models()) judged.insert(fs::path(each.model).filename());
+  present.insert("packed");
   for (const char* folder : {"/models", "/gguf"})
     for (const auto& entry : fs::directory_iterator(kGolden + folder))
       if (fs::is_directory(entry) || entry.path().extension() == ".gguf")
