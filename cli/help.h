@@ -28,7 +28,8 @@ class HelpFormatter : public CLI::Formatter {
     };
     if (option->get_type_size() != 0) note("default", option->get_default_str());
     note("environment", option->get_envname());
-    return notes.empty() ? text : text + " (" + notes + ")";
+    if (notes.empty()) return text;
+    return text + (text.ends_with('\n') ? "(" : " (") + notes + ")";
   }
 };
 

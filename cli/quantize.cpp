@@ -54,9 +54,9 @@ void add_grid_options(CLI::App& app, QuantizeCommand& c) {
       ->type_name("NAME")
       ->default_str("W4A16");
   app.add_option("--bits", c.bits, "bits of a weight, 2 to 8")->type_name("B")->default_str("4");
-  app.add_option("--group-size", c.group, "weights of a row that share a scale; -1: all of them")
+  app.add_option("--group-size", c.group, "weights of a row that share a scale; -1: all of them\n")
       ->type_name("G")
-      ->default_str("largest of 128, 64, 32 that divides");
+      ->default_str("the largest of 128, 64, 32 that divides");
   auto* sym = app.add_flag("--sym", c.symmetric, "no zero points (the default)");
   app.add_flag("--asym", c.asymmetric, "a zero point for each group")->excludes(sym);
   app.add_option("--override", c.overrides,
@@ -89,7 +89,7 @@ void add_method_options(CLI::App& app, QuantizeCommand& c) {
   app.add_option("--paths", c.paths, "random paths beside the greedy one; 0: greedy alone")
       ->type_name("K")
       ->default_str(fmt::to_string(defaults.paths));
-  app.add_option("--order", c.order, "order in which inputs are decided: activation, backward, forward")
+  app.add_option("--order", c.order, "order in which inputs are decided: activation, backward, forward\n")
       ->type_name("NAME")
       ->default_str(name_of(defaults.order));
   app.add_option("--descent", c.descent, "sweeps of coordinate descent at most; 0: none")
@@ -110,7 +110,7 @@ void add_calibration_options(CLI::App& app, QuantizeCommand& c) {
                  "text to calibrate on: plain text, or .jsonl with {\"text\"}, {\"messages\"}\n"
                  "or {\"ids\"} lines. Without: text that the model writes itself")
       ->type_name("FILE...");
-  app.add_option("--samples", c.samples, "windows of calibration text")
+  app.add_option("--samples", c.samples, "windows of calibration text\n")
       ->check(kPositive)
       ->type_name("N")
       ->default_str("all of the text; 24 of the model's own");

@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+"""The program as a user meets it: run for real on a tiny model, its exit status, both of its outputs and what it
+leaves on the disk looked at. NEAP is the program; standard library only.
+"""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
+
+NEAP = os.environ["NEAP"]
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
+
+
+def byte_symbols():
+    """GPT-2's printable stand-ins for bytes."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [b for b in range(256) if b not in printable]
+    return {b: chr(b) for b in printable} | {b: chr(0x100 + i) for i, b in enumerate(others)}
+
+
+def byte_tokenizer():
+    """<unk>, <s>, </s>, then one token a byte: the 259 of the golden models' vocabulary."""
+    special = ["<unk>", "<s>", "</s>"]
+    symbols = byte_symbols()
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    return {"version": "1.0", "truncation": None, "padding": None, "normalizer": None,
+            "added_tokens": [{"id": i, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
+                              "normalized": False, "special": True} for i, name in enumerate(special)],
+            "pre_tokenizer": level, "post_processor": None, "decoder": level,
+            "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                      "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+                      "vocab": {name: i for i, name in enumerate(special)} | {symbols[b]: 3 + b for b in range(256)},
+                      "merges": []}}
+
+
+def run(*arguments, **options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", **options.pop("env", {})}
+    return subprocess.run([NEAP, *map(str, arguments)], capture_output=True, text=True, timeout=300, env=environment,
+                          errors="replace", **options)
+
+
+class CliTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="neap-cli-"))
+        cls.model = cls.folder / "model"
+        cls.model.mkdir()
+        for name in ("config.json", "model.safetensors"):
+            shutil.copy(GOLDEN / "models/llama2" / name, cls.model)
+        (cls.model / "tokenizer.json").write_text(json.dumps(byte_tokenizer()))
+        (cls.model / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}))
+        cls.text = cls.folder / "text.txt"
+        cls.text.write_text("The quick brown fox jumps over the lazy dog. Caf\u00e9.\n" * 200)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def assert_fails(self, result, *words, status=1):
+        """One line that begins as all errors do and contains the words; nothing on standard output."""
+        self.assertEqual(result.returncode, status, result.stderr)
+        self.assertEqual(result.stdout, "")
+        lines = result.stderr.splitlines()
+        self.assertEqual(len(lines), 1, result.stderr)
+        self.assertTrue(lines[0].startswith("neap: error: "), lines[0])
+        for word in words:
+            self.assertIn(str(word), lines[0])
+
+    def assert_usage(self, result, *words):
+        self.assertEqual(result.returncode, 2, result.stderr)
+        self.assertEqual(result.stdout, "")
+        first, second = result.stderr.splitlines()
+        for word in words:
+            self.assertIn(word, first)
+        self.assertRegex(second, r"^Try: neap.* --help$")
+
+    def json_of(self, *arguments, **options):
+        result = run(*arguments, "--json", **options)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)
+
+
+class Usage(CliTest):
+    def test_help_of_every_command_ends_with_examples(self):
+        for command in ("quantize", "eval", "inspect", "generate"):
+            result = run(command, "--help")
+            self.assertEqual(result.returncode, 0)
+            self.assertEqual(result.stderr, "")
+            self.assertIn("Examples:\n  neap " + command, result.stdout)
+        self.assertIn("quantize", run("--help").stdout)
+
+    def test_help_fits_into_100_columns(self):
+        for command in ([], ["quantize"], ["eval"], ["inspect"], ["generate"]):
+            for line in run(*command, "--help").stdout.splitlines():
+                self.assertLessEqual(len(line), 100, line)
+
+    def test_version(self):
+        self.assertRegex(run("--version").stdout, r"^neap \d+\.\d+\.\d+\n$")
+
+    def test_command_lines_that_make_no_sense(self):
+        self.assert_usage(run(), "no command")
+        self.assert_usage(run("frobnicate"), "no such command", "frobnicate")
+        self.assert_usage(run("eval"), "MODEL")
+        self.assert_usage(run("eval", "x", "--frobnicate"), "--frobnicate")
+        self.assert_usage(run("eval", "x", "--windows", "-1"), "--windows")
+        self.assert_usage(run("eval", "x", "--ppl-mode", "other"), "--ppl-mode")
+        self.assert_usage(run("eval", "x", "--max-memory", "8Q"), "8Q")
+        self.assert_usage(run("quantize", "x"), "--output")
+        self.assert_usage(run("quantize", "x", "-o", "y", "--sym", "--asym"), "--sym")
+        self.assert_usage(run("eval", "x", env={"NEAP_THREADS": "many"}), "many")
+
+
+class BadModels(CliTest):
+    def test_wrong_path(self):
+        for command in (["inspect"], ["eval", "--text", self.text], ["generate", "-p", "x"],
+                        ["quantize", "-o", self.folder / "out"]):
+            with self.subTest(command[0]):
+                self.assert_fails(run(command[0], "/no/such/model", *command[1:]), "/no/such/model")
+
+    def test_directory_that_is_no_model(self):
+        self.assert_fails(run("inspect", GOLDEN), GOLDEN, "config.json")
+
+    def test_truncated_files(self):
+        broken = self.folder / "broken"
+        shutil.copytree(self.model, broken)
+        whole = (self.model / "model.safetensors").read_bytes()
+        (broken / "model.safetensors").write_bytes(whole[:-1000])
+        for command in (["inspect"], ["generate", "-p", "x"], ["quantize", "-o", self.folder / "out"]):
+            with self.subTest(command[0]):
+                self.assert_fails(run(command[0], broken, *command[1:]), broken / "model.safetensors")
+        gguf = self.folder / "broken.gguf"
+        gguf.write_bytes((GOLDEN / "gguf/llama2.gguf").read_bytes()[:10000])
+        self.assert_fails(run("inspect", gguf), gguf)
+        self.assertFalse((self.folder / "out").exists())
+
+    def test_not_in_the_hub_cache(self):
+        self.assert_fails(run("inspect", "nobody/nothing", env={"HF_HUB_CACHE": str(self.folder)}), "nobody/nothing")
+
+
+class Inspect(CliTest):
+    def test_every_golden_model(self):
+        for model in [*GOLDEN.glob("models/*"), *GOLDEN.glob("gguf/*.gguf")]:
+            with self.subTest(model.name):
+                found = self.json_of("inspect", model)
+                self.assertTrue(found["supported"])
+                self.assertEqual(found["bytes"], sum(t["bytes"] for t in found["types"].values()))
+                self.assertIn("vocabulary 259", run("inspect", model).stdout)
+
+    def test_a_model_of_an_unknown_architecture(self):
+        other = self.folder / "other"
+        shutil.copytree(self.model, other)
+        config = json.loads((other / "config.json").read_text())
+        config |= {"model_type": "mamba", "architectures": ["MambaForCausalLM"]}
+        (other / "config.json").write_text(json.dumps(config))
+        found = self.json_of("inspect", other, "--tensors")
+        self.assertFalse(found["supported"])
+        self.assertEqual(found["architecture"], "mamba")
+        self.assertGreater(len(found["tensors"]), 10)
+        self.assertIn("not supported", run("inspect", other).stdout)
+        self.assert_fails(run("generate", other, "-p", "x"), "mamba")
+
+    def test_bits_of_a_dense_model_are_those_of_its_type(self):
+        self.assertEqual(self.json_of("inspect", self.model)["bits_per_weight"], {"whole_file": 32.0})
+
+
+class Eval(CliTest):
+    def test_json(self):
+        found = self.json_of("eval", self.model, "--reference", self.model, "--text", self.text, "--window", 128,
+                             "--windows", 5, "--precision", "f32")
+        self.assertEqual(found["windows"], 5)
+        self.assertEqual(found["predicted_tokens"], 5 * 127)
+        self.assertEqual(found["kl"]["mean"], 0)
+        self.assertEqual(found["same_top"]["mean"], 1)
+        self.assertEqual(found["perplexity"], found["reference_perplexity"])
+        self.assertGreater(found["perplexity"], 1)
+        text, = found["texts"]
+        self.assertEqual(text["tokens"], len(self.text.read_bytes()))
+        self.assertRegex(text["xxh3"], "^[0-9a-f]{16}$")
+
+    def test_underscores_do_for_hyphens(self):
+        hyphens = self.json_of("eval", self.model, "--text", self.text, "--ppl-mode", "llamacpp", "--windows", 2)
+        underscores = self.json_of("eval", self.model, "--text", self.text, "--ppl_mode=llamacpp", "--windows", 2)
+        self.assertEqual(hyphens["perplexity"], underscores["perplexity"])
+        self.assertEqual(hyphens["predicted_tokens"], 2 * 255)
+        self.assertEqual(hyphens["window"], 512)
+
+    def test_the_number_of_threads_changes_nothing(self):
+        a, b = (self.json_of("eval", self.model, "--text", self.text, "--window", 256, "--threads", n)
+                for n in (1, 3))
+        self.assertEqual(a["perplexity"], b["perplexity"])
+
+    def test_token_ids_and_text_mean_the_same(self):
+        ids = self.folder / "ids.jsonl"
+        tokens = [3 + b for b in self.text.read_bytes()[:512]]
+        ids.write_text("".join(json.dumps({"ids": tokens[i:i + 256]}) + "\n" for i in (0, 256)))
+        a = self.json_of("eval", self.model, "--text", ids, "--window", 256)
+        b = self.json_of("eval", self.model, "--text", self.text, "--window", 256, "--windows", 2)
+        self.assertEqual(a["perplexity"], b["perplexity"])
+
+    def test_too_short_a_text(self):
+        short = self.folder / "short.txt"
+        short.write_text("too short")
+        self.assert_fails(run("eval", self.model, "--text", short), "2048 tokens", "9")
+
+    def test_missing_text(self):
+        self.assert_fails(run("eval", self.model, "--text", "/no/such/text"), "/no/such/text")
+
+    def test_tasks(self):
+        tasks = self.folder / "tasks.jsonl"
+        lines = [{"context": "a", "choices": ["b", "cc"], "answer": 0}, {"question": "d", "choices": ["e", "f"],
+                                                                         "answer": "B"}]
+        tasks.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        found = self.json_of("eval", self.model, "--tasks", tasks)
+        self.assertEqual(found["choices"]["tasks"], 2)
+        self.assertNotIn("perplexity", found)
+        self.assertIn("accuracy", run("eval", self.model, "--tasks", tasks).stdout)
+        tasks.write_text('{"context": "a", "choices": ["b"], "answer": 0}\n')
+        self.assert_fails(run("eval", self.model, "--tasks", tasks), tasks, "line 1")
+
+
+class Generate(CliTest):
+    def test_the_same_seed_gives_the_same_text(self):
+        arguments = ("generate", self.model, "-p", "Hello", "-n", 20, "--temperature", 1)
+        a, b, c = (self.json_of(*arguments, "--seed", seed)["ids"] for seed in (1, 1, 2))
+        self.assertEqual(a, b)
+        self.assertNotEqual(a, c)
+
+    def test_the_stream_is_whole_characters(self):
+        result = run("generate", self.model, "-p", "caf\u00e9", "-n", 60, "--temperature", 1, "--seed", 3)
+        found = self.json_of("generate", self.model, "-p", "caf\u00e9", "-n", 60, "--temperature", 1, "--seed", 3)
+        self.assertEqual(result.returncode, 0)
+        self.assertEqual(result.stdout, found["text"] + "\n")
+
+
+class Outputs(CliTest):
+    def test_full_disk(self):
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([NEAP, "inspect", self.model], stdout=full, stderr=subprocess.PIPE, text=True)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("No space left", result.stderr)
+
+    def test_a_reader_that_goes_away_is_no_error_message(self):
+        read, write = os.pipe()
+        os.close(read)
+        result = subprocess.run([NEAP, "inspect", self.model, "--tensors"], stdout=write, stderr=subprocess.PIPE)
+        os.close(write)
+        self.assertEqual(result.returncode, 128 + signal.SIGPIPE)
+        self.assertEqual(result.stderr, b"")
+
+    def test_log_level(self):
+        self.assert_fails(run("inspect", self.model, env={"NEAP_LOG_LEVEL": "loud"}), "NEAP_LOG_LEVEL", "loud")
+
+
+if __name__ == "__main__":
+    unittest.main()
