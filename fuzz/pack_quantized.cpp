@@ -1,9 +1,9 @@
-// A packed module: types, shapes, lengths and bytes from the input. Judge: what is accepted keeps every
-// promise, and encoding it again gives the same module.
+// A packed module: types, shapes, lengths and bytes from the input. Judge: what is accepted keeps
+// every promise, and encoding it again gives the same module.
 //
-// Input: bits - 1 | group | flags | rows | cols | which part has another shape | by how much, a byte
-// each; then the parts' bytes one after another (weight_shape, packed, scale, zero point), the last
-// ones short or missing where the input ends.
+// Input: bits - 1 | group | flags | rows | cols | which part has another shape | by how much, a
+// byte each; then the parts' bytes one after another (weight_shape, packed, scale, zero point), the
+// last ones short or missing where the input ends.
 #include "codec/pack_quantized.h"
 
 #include <algorithm>
@@ -24,13 +24,15 @@ constexpr std::size_t kHead = 7;
 
 class Parts {
  public:
-  explicit Parts(std::span<const std::uint8_t> input) : head_(input.first(kHead)), rest_(std::as_bytes(input.subspan(kHead))) {}
+  explicit Parts(std::span<const std::uint8_t> input)
+      : head_(input.first(kHead)), rest_(std::as_bytes(input.subspan(kHead))) {}
 
   neap::StoredTensor next(const std::string& name, DType type, neap::Shape shape) {
     if (head_[5] % 8 == index_) shape[index_ % shape.size()] += static_cast<std::int8_t>(head_[6]);
     ++index_;
     std::size_t bytes = neap::block_bytes(type);
-    for (const std::int64_t n : shape) bytes *= static_cast<std::size_t>(std::max<std::int64_t>(n, 0));
+    for (const std::int64_t n : shape)
+      bytes *= static_cast<std::size_t>(std::max<std::int64_t>(n, 0));
     const auto taken = rest_.first(std::min(bytes, rest_.size()));
     rest_ = rest_.subspan(taken.size());
     return {{name, type, shape, "fuzz", 0, taken.size()}, taken};
@@ -47,12 +49,14 @@ void judge(const neap::QuantizedTensor& tensor) {
   const auto infos = neap::pack_quantized_parts(tensor.layout, tensor.rows, tensor.cols);
   const auto bytes = neap::encode_pack_quantized(tensor);
   const auto part = [&](std::size_t i) {
-    return neap::StoredTensor{{infos[i].suffix, infos[i].type, infos[i].shape, "again", 0, bytes[i].size()}, bytes[i]};
+    return neap::StoredTensor{
+        {infos[i].suffix, infos[i].type, infos[i].shape, "again", 0, bytes[i].size()}, bytes[i]};
   };
   neap::PackQuantizedModule module{part(0), part(1), part(infos.size() - 1), {}};
   if (!tensor.layout.symmetric) module.zero_point = part(2);
   const auto& layout = tensor.layout;
-  NEAP_CHECK(neap::decode_pack_quantized(module, layout.bits, layout.group, layout.symmetric) == tensor);
+  NEAP_CHECK(neap::decode_pack_quantized(module, layout.bits, layout.group, layout.symmetric) ==
+             tensor);
 }
 
 }  // namespace
@@ -72,7 +76,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   module.packed = parts.next("packed", DType::i32, {rows, neap::packed_words(cols, bits, packing)});
   module.scale = parts.next("scale", types[data[2] >> 6], {rows, groups});
   if (has_zero) {
-    module.zero_point = parts.next("zero", DType::i32, {neap::packed_words(rows, bits, packing), groups});
+    module.zero_point =
+        parts.next("zero", DType::i32, {neap::packed_words(rows, bits, packing), groups});
   }
   try {
     judge(neap::decode_pack_quantized(module, bits, group, symmetric));

@@ -12,7 +12,8 @@ namespace neap {
 namespace {
 
 NEAP_MULTIVERSION
-void dequantize_run(const std::uint8_t* codes, std::size_t count, float scale, int zero, float* out) {
+void dequantize_run(const std::uint8_t* codes, std::size_t count, float scale, int zero,
+                    float* out) {
   for (std::size_t i = 0; i < count; ++i) out[i] = scale * static_cast<float>(codes[i] - zero);
 }
 
@@ -62,7 +63,8 @@ void dequantize(const QuantizedTensor& tensor, std::int64_t first, std::int64_t 
   const std::int64_t groups = layout.groups(tensor.cols);
   const std::int64_t width = layout.group == 0 ? tensor.cols : layout.group;
   const int middle = 1 << (layout.bits - 1);
-  const std::int64_t tile = std::max<std::int64_t>(1, 65536 / std::max<std::int64_t>(1, tensor.cols));
+  const std::int64_t tile =
+      std::max<std::int64_t>(1, 65536 / std::max<std::int64_t>(1, tensor.cols));
   parallel_for(static_cast<std::size_t>((count + tile - 1) / tile), [&](std::size_t t) {
     const std::int64_t begin = static_cast<std::int64_t>(t) * tile;
     for (std::int64_t r = begin; r < std::min(begin + tile, count); ++r) {

@@ -11,8 +11,8 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "words are used as the file's bytes");
 
-// 8 codes in the bytes of a word to 8 codes in its lowest 8 b bits: neighbours are joined in pairs of
-// bytes, then of 16-bit halves, then of 32-bit halves.
+// 8 codes in the bytes of a word to 8 codes in its lowest 8 b bits: neighbours are joined in pairs
+// of bytes, then of 16-bit halves, then of 32-bit halves.
 template <int b>
 std::uint64_t squeeze(std::uint64_t x) {
   x = (x & 0x00ff00ff00ff00ffu) | ((x & 0xff00ff00ff00ff00u) >> (8 - b));

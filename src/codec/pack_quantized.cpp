@@ -86,7 +86,8 @@ std::vector<std::uint8_t> read_codes(const StoredTensor& packed, Extent extent, 
     for (std::size_t r = t * tile; r < std::min(rows, (t + 1) * tile); ++r) {
       if (!unpack_codes(packed.bytes.data() + r * row_bytes, cols, bits, packing,
                         codes.data() + r * cols)) {
-        refuse(packed, "row " + std::to_string(r) + " has bits outside its codes", "zero", "others");
+        refuse(packed, "row " + std::to_string(r) + " has bits outside its codes", "zero",
+               "others");
       }
     }
   });
@@ -122,7 +123,8 @@ std::vector<std::uint8_t> read_zeros(const StoredTensor& zero, Extent extent, st
   require_type(zero, DType::i32);
   const std::int64_t words = packed_words(extent.rows, bits, packing);
   require_shape(zero, {words, groups});
-  const auto rows = static_cast<std::size_t>(extent.rows), columns = static_cast<std::size_t>(groups);
+  const auto rows = static_cast<std::size_t>(extent.rows),
+             columns = static_cast<std::size_t>(groups);
   std::vector<std::uint32_t> column(static_cast<std::size_t>(words));
   std::vector<std::uint8_t> codes(rows), zeros(rows * columns);
   for (std::size_t g = 0; g < columns; ++g) {
@@ -146,7 +148,8 @@ std::vector<std::byte> bytes_of(const std::vector<T>& values) {
 }
 
 std::vector<std::byte> encode_codes(const QuantizedTensor& tensor) {
-  const auto cols = static_cast<std::size_t>(tensor.cols), rows = static_cast<std::size_t>(tensor.rows);
+  const auto cols = static_cast<std::size_t>(tensor.cols),
+             rows = static_cast<std::size_t>(tensor.rows);
   const auto width = static_cast<std::size_t>(packed_words(tensor.cols, tensor.layout.bits));
   std::vector<std::byte> bytes(4 * rows * width);
   const std::size_t tile = std::max<std::size_t>(1, (std::size_t{1} << 20) / cols);
@@ -192,8 +195,8 @@ QuantizedTensor decode_pack_quantized(const PackQuantizedModule& module, int bit
   const Extent extent = read_extent(module.shape);
   const Packing packing = packing_of(module.packed, extent, bits);
   QuantizedTensor tensor;
-  tensor.layout = {.bits = bits, .group = group, .symmetric = symmetric,
-                   .scale_type = module.scale.info.type};
+  tensor.layout = {
+      .bits = bits, .group = group, .symmetric = symmetric, .scale_type = module.scale.info.type};
   tensor.rows = extent.rows;
   tensor.cols = extent.cols;
   const std::int64_t groups = tensor.layout.groups(extent.cols);
@@ -215,8 +218,8 @@ std::vector<PartInfo> pack_quantized_parts(const GroupLayout& layout, std::int64
       {".weight_packed", DType::i32, {rows, packed_words(cols, layout.bits)}},
       {".weight_scale", layout.scale_type, {rows, layout.groups(cols)}}};
   if (!layout.symmetric) {
-    parts.push_back({".weight_zero_point", DType::i32,
-                     {packed_words(rows, layout.bits), layout.groups(cols)}});
+    parts.push_back(
+        {".weight_zero_point", DType::i32, {packed_words(rows, layout.bits), layout.groups(cols)}});
   }
   parts.push_back({".weight_shape", DType::i64, {2}});
   return parts;

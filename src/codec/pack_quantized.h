@@ -1,5 +1,5 @@
-// compressed-tensors' `pack-quantized` form of a QuantizedTensor: what stands in the file for a module
-// in place of its `weight`. Byte by byte in docs/formats/compressed-tensors.md.
+// compressed-tensors' `pack-quantized` form of a QuantizedTensor: what stands in the file for a
+// module in place of its `weight`. Byte by byte in docs/formats/compressed-tensors.md.
 //
 //   weight_packed      I32 [rows, words(cols)]        codes along a row, packed (codec/pack_bits.h)
 //   weight_scale       F16 | BF16 | F32 [rows, groups]
@@ -33,12 +33,12 @@ struct PackQuantizedModule {
   std::optional<StoredTensor> zero_point;
 };
 
-// `bits`, `group` (0: whole row) and `symmetric` are what the model's configuration says of the module;
-// scale_type is the stored one's. Codes are read in the dense packing, or, where the width of
-// weight_packed fits only that, in the sparse one of before 0.18. Throws Error(format), naming file,
-// tensor, expected and found: a tensor of another type, shape or length than the rest implies, a zero
-// point where there must be none or none where there must be one, a bit that belongs to no code, a
-// scale that is not positive and finite.
+// `bits`, `group` (0: whole row) and `symmetric` are what the model's configuration says of the
+// module; scale_type is the stored one's. Codes are read in the dense packing, or, where the width
+// of weight_packed fits only that, in the sparse one of before 0.18. Throws Error(format), naming
+// file, tensor, expected and found: a tensor of another type, shape or length than the rest
+// implies, a zero point where there must be none or none where there must be one, a bit that
+// belongs to no code, a scale that is not positive and finite.
 QuantizedTensor decode_pack_quantized(const PackQuantizedModule& module, int bits,
                                       std::int64_t group, bool symmetric);
 

@@ -54,7 +54,8 @@ void check_output(const Checkpoint& checkpoint, const std::string& output) {
     const fs::path source = fs::weakly_canonical(fs::absolute(path), error);
     for (fs::path above = source;; above = above.parent_path()) {
       if (above == target) {
-        throw Error(ErrorCode::argument, "is the model that is being read, or holds it", {.file = output});
+        throw Error(ErrorCode::argument, "is the model that is being read, or holds it",
+                    {.file = output});
       }
       if (above == above.parent_path()) break;
     }
@@ -78,7 +79,9 @@ std::int64_t elements(const Shape& shape) {
 
 struct ModelWriter::Impl {
   Impl(const Weights& source, LayerLayouts modules, ExportOptions how)
-      : weights(source), layers(std::move(modules)), options(std::move(how)),
+      : weights(source),
+        layers(std::move(modules)),
+        options(std::move(how)),
         items(list_output(weights, names_of(layers))),
         small_files(tokenizer_files(weights.checkpoint())),
         output(options.output, options.overwrite),
@@ -95,7 +98,8 @@ struct ModelWriter::Impl {
         continue;
       }
       const Shape shape = linear_shape(weights.config(), item.module);
-      for (const PartInfo& part : pack_quantized_parts(layers.at(item.module), shape[0], shape[1])) {
+      for (const PartInfo& part :
+           pack_quantized_parts(layers.at(item.module), shape[0], shape[1])) {
         list.push_back({item.module + part.suffix, part.type, part.shape});
       }
     }
@@ -109,9 +113,11 @@ struct ModelWriter::Impl {
       rounded[{item.tensor.source_type, item.tensor.spec.type}].push_back(item.tensor.spec.name);
     }
     for (const auto& [types, names] : rounded) {
-      notes.push_back(names[0] + (names.size() > 1 ? " and " + std::to_string(names.size() - 1) + " more" : "") +
-                      ": " + std::string(name_of(types.first)) + " in the source, stored as " +
-                      std::string(name_of(types.second)) + ", which rounds");
+      notes.push_back(
+          names[0] +
+          (names.size() > 1 ? " and " + std::to_string(names.size() - 1) + " more" : "") + ": " +
+          std::string(name_of(types.first)) + " in the source, stored as " +
+          std::string(name_of(types.second)) + ", which rounds");
     }
   }
 
@@ -176,7 +182,8 @@ ModelWriter::ModelWriter(const Weights& weights, std::map<std::string, GroupLayo
   check_source(weights);
   check_layers(weights.config(), layers);
   check_output(weights.checkpoint(), options.output);
-  output_config(weights.checkpoint(), weights.config(), layers);  // throws what it would throw later
+  output_config(weights.checkpoint(), weights.config(),
+                layers);  // throws what it would throw later
   impl_ = std::make_unique<Impl>(weights, std::move(layers), std::move(options));
 }
 
@@ -194,9 +201,9 @@ void ModelWriter::write(const std::string& module, const QuantizedTensor& tensor
 }
 
 void ModelWriter::write_dense(const std::string& tensor, MatrixView<const float> values) {
-  const auto item = std::find_if(impl_->items.begin(), impl_->items.end(), [&](const OutputItem& i) {
-    return !i.is_module() && i.tensor.spec.name == tensor;
-  });
+  const auto item = std::find_if(
+      impl_->items.begin(), impl_->items.end(),
+      [&](const OutputItem& i) { return !i.is_module() && i.tensor.spec.name == tensor; });
   NEAP_CHECK(item != impl_->items.end());
   const TensorSpec& spec = item->tensor.spec;
   NEAP_CHECK(elements(spec.shape) == static_cast<std::int64_t>(values.rows * values.cols) &&
@@ -219,7 +226,8 @@ double ModelWriter::bits_per_weight() const {
   const ModelConfig& config = impl_->weights.config();
   std::int64_t weights = 0;
   for (const OutputItem& item : impl_->items) {
-    weights += elements(item.is_module() ? linear_shape(config, item.module) : item.tensor.spec.shape);
+    weights +=
+        elements(item.is_module() ? linear_shape(config, item.module) : item.tensor.spec.shape);
   }
   return 8 * static_cast<double>(tensor_bytes()) / static_cast<double>(weights);
 }
@@ -230,7 +238,8 @@ void ModelWriter::finish() {
   impl.copy_rest();
   impl.tensors.finish();
   for (const SmallFile& file : impl.small_files) impl.output.write(file.name, file.contents);
-  impl.output.write("config.json", output_config(impl.weights.checkpoint(), impl.weights.config(), impl.layers));
+  impl.output.write("config.json",
+                    output_config(impl.weights.checkpoint(), impl.weights.config(), impl.layers));
   impl.verify();
   impl.output.commit();
 }

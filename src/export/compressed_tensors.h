@@ -1,5 +1,5 @@
-// A quantized model as a Hugging Face directory in compressed-tensors' `pack-quantized` format, which
-// transformers, vLLM and Neap load. Streamed: one module in memory at a time. Byte by byte in
+// A quantized model as a Hugging Face directory in compressed-tensors' `pack-quantized` format,
+// which transformers, vLLM and Neap load. Streamed: one module in memory at a time. Byte by byte in
 // docs/formats/compressed-tensors.md.
 #pragma once
 
@@ -26,15 +26,15 @@ struct ExportOptions {
 class ModelWriter {
  public:
   // layers: every module that will be quantized, by name ("model.layers.0.mlp.up_proj", "lm_head"),
-  // with its layout. All other tensors are copied from the source: byte for byte from safetensors; from
-  // a GGUF as F32 (vectors), in their own type (F16, BF16, F32 matrices) or as F16 (block types, which
-  // F16 rounds: see notes()). A quantized "lm_head" is untied from the embedding.
+  // with its layout. All other tensors are copied from the source: byte for byte from safetensors;
+  // from a GGUF as F32 (vectors), in their own type (F16, BF16, F32 matrices) or as F16 (block
+  // types, which F16 rounds: see notes()). A quantized "lm_head" is untied from the embedding.
   //
   // All files are created and their space reserved here, beside `output` under a temporary name, so
   // that a full disk is found before the work. Throws Error(argument): `output` exists, or is the
   // source; a module that the model does not have; a group that does not divide a module's inputs,
-  // which the format cannot hold. Error(unsupported): the source is quantized in this format already.
-  // Error(io).
+  // which the format cannot hold. Error(unsupported): the source is quantized in this format
+  // already. Error(io).
   ModelWriter(const Weights& weights, std::map<std::string, GroupLayout> layers,
               ExportOptions options);
   // Without finish() before it, removes everything again.
@@ -44,8 +44,9 @@ class ModelWriter {
 
   // Modules come in any order, each once, with the layout that was announced.
   void write(const std::string& module, const QuantizedTensor& tensor);
-  // Instead of the source's values of a tensor that stays dense ("model.layers.0.input_layernorm.weight";
-  // a vector is one row), rounded to the type that it is stored in.
+  // Instead of the source's values of a tensor that stays dense
+  // ("model.layers.0.input_layernorm.weight"; a vector is one row), rounded to the type that it is
+  // stored in.
   void write_dense(const std::string& tensor, MatrixView<const float> values);
   // A file of the caller's beside the weights ("quantization_report.json").
   void write_file(const std::string& name, const std::string& contents);
@@ -54,9 +55,9 @@ class ModelWriter {
   std::uint64_t tensor_bytes() const;
   double bits_per_weight() const;
 
-  // Copies what was not written, syncs, reads every tensor back and compares it with what was meant,
-  // puts configuration and tokenizer beside it, and renames the whole to `output` as the last act.
-  // NEAP_CHECKs that every announced module was written. Throws Error(io | cancelled).
+  // Copies what was not written, syncs, reads every tensor back and compares it with what was
+  // meant, puts configuration and tokenizer beside it, and renames the whole to `output` as the
+  // last act. NEAP_CHECKs that every announced module was written. Throws Error(io | cancelled).
   void finish();
 
   // Facts for whoever reads the output of the program: what was rounded, what was left out and why.

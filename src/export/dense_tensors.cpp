@@ -103,11 +103,13 @@ class Lister {
 
   void add_module(std::int64_t layer, Role role) {
     const std::string module = module_name(layer, role);
-    const bool quantized = quantized_.contains(module), biased = module_has_bias(weights_.config(), role);
+    const bool quantized = quantized_.contains(module),
+               biased = module_has_bias(weights_.config(), role);
     const Checkpoint& checkpoint = weights_.checkpoint();
     if (quantized) items_.emplace_back().module = module;
     if (gguf_) {
-      const std::string base = "blk." + std::to_string(layer) + "." + std::string(role_names(role).gguf);
+      const std::string base =
+          "blk." + std::to_string(layer) + "." + std::string(role_names(role).gguf);
       if (!quantized) add_from_weights(layer, role, checkpoint.info(base + ".weight"));
       if (biased) add_bias_from_weights(layer, role, checkpoint.info(base + ".bias"));
     } else {
@@ -138,7 +140,8 @@ class Lister {
   void add_others() {
     for (const TensorInfo& info : weights_.checkpoint().tensors()) {
       const bool weight = info.name.ends_with(".weight");
-      const bool replaced = weight && quantized_.contains(info.name.substr(0, info.name.size() - 7));
+      const bool replaced =
+          weight && quantized_.contains(info.name.substr(0, info.name.size() - 7));
       if (!replaced && !listed_.contains(info.name)) add_verbatim(info);
     }
   }
@@ -152,7 +155,8 @@ class Lister {
 
 }  // namespace
 
-std::vector<OutputItem> list_output(const Weights& weights, const std::set<std::string>& quantized) {
+std::vector<OutputItem> list_output(const Weights& weights,
+                                    const std::set<std::string>& quantized) {
   return Lister(weights, quantized).list();
 }
 

@@ -18,20 +18,20 @@ namespace neap {
 struct DenseTensor {
   TensorSpec spec;
   DType source_type = DType::f32;  // differs from spec.type where that rounds or widens
-  // Calls sink with runs of the tensor's bytes, in order, each of some megabytes at most (or one row).
+  // Calls sink with runs of the tensor's bytes, in order.
   std::function<void(const std::function<void(std::span<const std::byte>)>& sink)> stream;
 };
 
-// What stands in the output, in the order of a forward pass: a module that is quantized, or a tensor.
+// What stands in the output, in the order of a forward pass: a quantized module, or a tensor.
 struct OutputItem {
   std::string module;  // empty for a tensor
   DenseTensor tensor;  // empty for a module
   bool is_module() const { return !module.empty(); }
 };
 
-// `quantized`: names of modules. Tensors of a safetensors source are copied byte for byte, those that
-// the architecture does not know included (at the end). Of a GGUF, vectors become F32; matrices keep
-// F16, BF16 and F32, and block types become F16. `weights` must outlive the result.
+// `quantized`: names of modules. Tensors of a safetensors source are copied byte for byte, those
+// that the architecture does not know included (at the end). Of a GGUF, vectors become F32;
+// matrices keep F16, BF16 and F32, and block types become F16. `weights` must outlive the result.
 std::vector<OutputItem> list_output(const Weights& weights, const std::set<std::string>& quantized);
 
 // Every linear module of an architecture, "lm_head" included, in the order of a forward pass.

@@ -18,8 +18,9 @@ using Objection = std::optional<std::string>;
 
 bool packs_alike_in_all_versions(int bits) { return 32 % bits == 0; }
 
-Objection first_objection(const LayerLayouts& layers,
-                          const std::function<Objection(const std::string&, const GroupLayout&)>& ask) {
+Objection first_objection(
+    const LayerLayouts& layers,
+    const std::function<Objection(const std::string&, const GroupLayout&)>& ask) {
   for (const auto& [module, layout] : layers) {
     if (const Objection objection = ask(module, layout)) return module + ": " + *objection;
   }
@@ -72,8 +73,8 @@ Objection vllm_objection(const GroupLayout& layout) {
   return old ? group_objection(layout) : Objection{};
 }
 
-// What was read: vllm pull requests 46389 (2, 3, 5, 6, 7 bits) and 45295 (Marlin pads its tiles), both
-// of the middle of 2026.
+// What was read: vllm pull requests 46389 (2, 3, 5, 6, 7 bits) and 45295 (Marlin pads its tiles),
+// both of the middle of 2026.
 EngineVerdict vllm(const ModelConfig& config, const LayerLayouts& layers) {
   bool other_bits = false, padded = false;
   Objection objection = joint_objection(config, layers);
@@ -85,7 +86,8 @@ EngineVerdict vllm(const ModelConfig& config, const LayerLayouts& layers) {
     });
   }
   if (objection) return {"vLLM", false, *objection};
-  if (other_bits) return {"vLLM", true, "from July 2026 on, on a GPU: 4 and 8 bits are older than the others"};
+  if (other_bits)
+    return {"vLLM", true, "from July 2026 on, on a GPU: 4 and 8 bits are older than the others"};
   if (padded) return {"vLLM", true, "from July 2026 on: sizes that are no multiples of 64 x 128"};
   return {"vLLM", true, ""};
 }
@@ -110,9 +112,10 @@ EngineVerdict transformers(const LayerLayouts& layers) {
     return !packs_alike_in_all_versions(layer.second.bits);
   });
   return {"transformers", true,
-          dense ? "with compressed-tensors 0.18 or later (before it, 3, 5, 6 and 7 bits were packed "
-                  "otherwise)"
-                : "with compressed-tensors"};
+          dense
+              ? "with compressed-tensors 0.18 or later (before it, 3, 5, 6 and 7 bits were packed "
+                "otherwise)"
+              : "with compressed-tensors"};
 }
 
 // Its converter dequantizes; `llama-quantize` then rounds again.
@@ -122,7 +125,8 @@ EngineVerdict llama_cpp(const LayerLayouts& layers) {
     return a.bits != b.bits || a.group != b.group || a.symmetric != b.symmetric;
   };
   Objection objection;
-  if (std::any_of(layers.begin(), layers.end(), differs)) objection = "reads one layout for all modules";
+  if (std::any_of(layers.begin(), layers.end(), differs))
+    objection = "reads one layout for all modules";
   if (!objection) {
     objection = first_objection(layers, [](const auto&, const auto& layout) -> Objection {
       if (layout.group == 0) return "whole rows are not read, only groups";
@@ -139,7 +143,10 @@ EngineVerdict llama_cpp(const LayerLayouts& layers) {
 
 std::vector<EngineVerdict> engines_for(const ModelConfig& config, const LayerLayouts& layers) {
   NEAP_CHECK(!layers.empty());
-  return {{"Neap", true, ""}, transformers(layers), vllm(config, layers), sglang(config, layers),
+  return {{"Neap", true, ""},
+          transformers(layers),
+          vllm(config, layers),
+          sglang(config, layers),
           llama_cpp(layers)};
 }
 

@@ -12,9 +12,10 @@
 namespace neap {
 
 struct EngineVerdict {
-  std::string name;    // "vLLM"
+  std::string name;  // "vLLM"
   bool loads = false;
-  std::string reason;  // the version it needs; or one sentence naming the module that it cannot take
+  // The version that it needs, or one sentence naming the module that it cannot take.
+  std::string reason;
 };
 
 // layers: quantized modules by name, as ModelWriter has them.

@@ -38,15 +38,14 @@ std::vector<std::pair<GroupLayout, std::vector<std::string>>> group_modules(
     if (group == groups.end()) group = groups.insert(groups.end(), {layout, {}});
     group->second.push_back(module);
   }
-  std::stable_sort(groups.begin(), groups.end(), [](const auto& a, const auto& b) {
-    return a.second.size() > b.second.size();
-  });
+  std::stable_sort(groups.begin(), groups.end(),
+                   [](const auto& a, const auto& b) { return a.second.size() > b.second.size(); });
   return groups;
 }
 
-// vLLM joins q, k, v and gate, up into one module each, and looks for the name of the joint module's
-// class ("Linear" is in it) before it looks for the names of its parts: with an exception among the
-// parts, "Linear" must not be a target.
+// vLLM joins q, k, v and gate, up into one module each, and looks for the name of the joint
+// module's class ("Linear" is in it) before it looks for the names of its parts: with an exception
+// among the parts, "Linear" must not be a target.
 bool is_part_of_joint_module(const std::string& module) {
   for (const Role role : {Role::q, Role::k, Role::v, Role::gate, Role::up}) {
     if (module.ends_with(role_names(role).huggingface)) return true;
@@ -148,8 +147,8 @@ double llama3_divisor(const ModelConfig& config, const RopeScaling& scaling, std
   return 1 / ((1 - smooth) / scaling.factor + smooth);
 }
 
-// A GGUF states llama3 scaling as its divisors. The published models differ in the factor alone, which
-// is the largest divisor; the others must follow from it.
+// A GGUF states llama3 scaling as its divisors. The published models differ in the factor alone,
+// which is the largest divisor; the others must follow from it.
 RopeScaling scaling_of(const ModelConfig& config, const std::string& file) {
   if (config.rope_factors.empty()) return config.rope_scaling;
   RopeScaling scaling{.kind = RopeScaling::Kind::llama3};

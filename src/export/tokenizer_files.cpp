@@ -15,10 +15,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::string_view, 12> kNames = {
-    "tokenizer.json",    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json",        "merges.txt",            "vocab.txt",               "tekken.json",
-    "generation_config.json", "chat_template.jinja", "chat_template.json",   "tiktoken.model"};
+constexpr std::array<std::string_view, 12> kNames = {"tokenizer.json",
+                                                     "tokenizer_config.json",
+                                                     "special_tokens_map.json",
+                                                     "added_tokens.json",
+                                                     "vocab.json",
+                                                     "merges.txt",
+                                                     "vocab.txt",
+                                                     "tekken.json",
+                                                     "generation_config.json",
+                                                     "chat_template.jinja",
+                                                     "chat_template.json",
+                                                     "tiktoken.model"};
 
 bool is_wanted(const std::string& name) {
   return std::find(kNames.begin(), kNames.end(), name) != kNames.end() || name.ends_with(".model");
@@ -26,8 +34,10 @@ bool is_wanted(const std::string& name) {
 
 std::vector<SmallFile> made_from(const GgufFile& gguf) {
   const GgufTokenizer tokenizer = read_gguf_tokenizer(gguf);
-  Json config = tokenizer_config_json_of(tokenizer), generation = generation_config_json_of(tokenizer);
-  config["model_max_length"] = gguf.integer(gguf.string("general.architecture") + ".context_length");
+  Json config = tokenizer_config_json_of(tokenizer),
+       generation = generation_config_json_of(tokenizer);
+  config["model_max_length"] =
+      gguf.integer(gguf.string("general.architecture") + ".context_length");
   const std::int64_t pad = gguf.integer("tokenizer.ggml.padding_token_id", -1);
   if (pad >= 0 && pad < static_cast<std::int64_t>(tokenizer.tokens.size())) {
     config["pad_token"] = tokenizer.tokens[static_cast<std::size_t>(pad)];
@@ -46,7 +56,8 @@ std::vector<SmallFile> tokenizer_files(const Checkpoint& checkpoint) {
   }
   std::vector<SmallFile> files;
   std::error_code error;
-  for (fs::directory_iterator it(checkpoint.folder(), error), end; !error && it != end; it.increment(error)) {
+  for (fs::directory_iterator it(checkpoint.folder(), error), end; !error && it != end;
+       it.increment(error)) {
     const std::string name = it->path().filename().string();
     if (!is_wanted(name) || !it->is_regular_file()) continue;  // links are followed: the hub cache
     files.push_back({name, read_text_file(it->path().string())});
@@ -54,7 +65,8 @@ std::vector<SmallFile> tokenizer_files(const Checkpoint& checkpoint) {
   if (error) {
     throw Error(ErrorCode::io, "cannot read: " + error.message(), {.file = checkpoint.folder()});
   }
-  std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::sort(files.begin(), files.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
   return files;
 }
 

@@ -40,10 +40,10 @@ struct Expectation {
   std::map<std::string, Module> modules;
 };
 
-// Opens the model in `folder` as any reader would, checks it against its own config.json, and compares
-// every tensor, and every module decoded, with what was expected. `advance` is called with the number
-// of bytes compared and may throw. Throws Error(io) naming the tensor that came back different; also
-// whatever the readers throw.
+// Opens the model in `folder` as any reader would, checks it against its own config.json, and
+// compares every tensor, and every module decoded, with what was expected. `advance` is called with
+// the number of bytes compared and may throw. Throws Error(io) naming the tensor that came back
+// different; also whatever the readers throw.
 void verify_output(const std::string& folder, const Expectation& expected,
                    const std::function<void(std::uint64_t)>& advance);
 

@@ -13,7 +13,8 @@
 namespace neap {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "tensors are written as they lie in memory");
+static_assert(std::endian::native == std::endian::little,
+              "tensors are written as they lie in memory");
 
 using OrderedJson = nlohmann::ordered_json;
 
@@ -39,9 +40,8 @@ std::string header_of(const std::vector<TensorSpec>& tensors,
   std::uint64_t offset = 0;
   for (const TensorSpec& tensor : tensors) {
     const std::uint64_t end = offset + bytes_of(tensor);
-    json[tensor.name] = {{"dtype", name_of(tensor.type)},
-                         {"shape", tensor.shape},
-                         {"data_offsets", {offset, end}}};
+    json[tensor.name] = {
+        {"dtype", name_of(tensor.type)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text = json.dump();
@@ -114,10 +114,12 @@ void SafetensorsWriter::write(const std::string& name, std::span<const std::byte
 }
 
 void SafetensorsWriter::finish() {
-  OrderedJson index = {{"metadata", {{"total_size", tensor_bytes_}}}, {"weight_map", OrderedJson::object()}};
+  OrderedJson index = {{"metadata", {{"total_size", tensor_bytes_}}},
+                       {"weight_map", OrderedJson::object()}};
   for (const auto& [name, place] : places_) {
     NEAP_CHECK(place.written == place.bytes);
-    index["weight_map"][name] = std::filesystem::path(files_[place.shard].path()).filename().string();
+    index["weight_map"][name] =
+        std::filesystem::path(files_[place.shard].path()).filename().string();
   }
   for (OutputFile& file : files_) file.close();
   if (files_.size() > 1) {

@@ -23,10 +23,10 @@ struct TensorSpec {
 
 class SafetensorsWriter {
  public:
-  // model.safetensors in `folder`, or, where that would exceed max_shard_bytes, numbered shards of at
-  // most that size (a larger tensor has one to itself) and model.safetensors.index.json. Tensors go to
-  // shards in the order given. `metadata`: "__metadata__" of each file. Reserves all space. Throws
-  // Error(io); NEAP_CHECKs that names differ.
+  // model.safetensors in `folder`, or, where that would exceed max_shard_bytes, numbered shards of
+  // at most that size (a larger tensor has one to itself) and model.safetensors.index.json. Tensors
+  // go to shards in the order given. `metadata`: "__metadata__" of each file. Reserves all space.
+  // Throws Error(io); NEAP_CHECKs that names differ.
   SafetensorsWriter(std::string folder, const std::vector<TensorSpec>& tensors,
                     std::uint64_t max_shard_bytes,
                     const std::map<std::string, std::string>& metadata);

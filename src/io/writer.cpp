@@ -76,7 +76,8 @@ std::string settled(const std::string& path) {
 // Creates the missing ones and returns the topmost of them, or nothing.
 std::string create_parents(const std::string& path) {
   std::string created;
-  for (fs::path p = fs::path(path).parent_path(); !p.empty() && !fs::exists(p); p = p.parent_path()) {
+  for (fs::path p = fs::path(path).parent_path(); !p.empty() && !fs::exists(p);
+       p = p.parent_path()) {
     created = p.string();
   }
   std::error_code error;
@@ -89,7 +90,8 @@ std::string create_parents(const std::string& path) {
 void remove_stale(const std::string& path) {
   const std::string prefix = fs::path(path).filename().string() + ".partial-";
   std::error_code error;
-  for (fs::directory_iterator it(parent_of(path), error), end; !error && it != end; it.increment(error)) {
+  for (fs::directory_iterator it(parent_of(path), error), end; !error && it != end;
+       it.increment(error)) {
     const std::string name = it->path().filename().string();
     if (!name.starts_with(prefix) || name.size() != prefix.size() + 8) continue;
     const int fd = open(it->path().c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

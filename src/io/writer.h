@@ -10,16 +10,17 @@
 
 namespace neap {
 
-// Creates or replaces a small file: a temporary sibling is written, synced and renamed. Throws Error(io).
+// Creates or replaces a small file: a temporary sibling is written, synced and renamed. Throws
+// Error(io).
 void write_file_atomically(const std::string& path, std::string_view contents);
 
-// A directory in the making. Everything goes into folder(), a sibling NAME.partial-XXXXXXXX on the same
-// file system; commit() renames it. Whoever is killed in between leaves that sibling behind; the next
-// run for the same name removes it (it is no longer locked).
+// A directory in the making. Everything goes into folder(), a sibling NAME.partial-XXXXXXXX on the
+// same file system; commit() renames it. Whoever is killed in between leaves that sibling behind;
+// the next run for the same name removes it (it is no longer locked).
 class OutputDirectory {
  public:
-  // `path` must not exist, unless `overwrite`: then it may be an empty directory or one that holds a
-  // config.json, and stays as it is until commit(). Missing parents are created. Throws
+  // `path` must not exist, unless `overwrite`: then it may be an empty directory or one that holds
+  // a config.json, and stays as it is until commit(). Missing parents are created. Throws
   // Error(argument | io).
   OutputDirectory(const std::string& path, bool overwrite);
   // Without commit(), removes the folder and the parents that were created for it.
@@ -33,14 +34,16 @@ class OutputDirectory {
   // A small file in the folder, written and synced.
   void write(const std::string& name, std::string_view contents) const;
 
-  // The last act: syncs the folder and renames it to path(), exchanging it with what stood there, which
-  // is removed. Throws Error(io), or Error(argument) if something has appeared at path() meanwhile.
+  // The last act: syncs the folder and renames it to path(), exchanging it with what stood there,
+  // which is removed. Throws Error(io), or Error(argument) if something has appeared at path()
+  // meanwhile.
   void commit();
 
  private:
   void create_folder();
 
-  std::string path_, folder_, created_;  // created_: the topmost parent that was made here, or empty
+  std::string path_, folder_;
+  std::string created_;  // the topmost parent that was made here, or empty
   bool overwrite_;
   int lock_ = -1;  // the folder, locked while in use
   bool committed_ = false;
@@ -59,8 +62,8 @@ class OutputFile {
   const std::string& path() const { return path_; }
   // Throws Error(io). [offset, offset + bytes.size()) lies in the file (NEAP_CHECK).
   void write(std::uint64_t offset, std::span<const std::byte> bytes);
-  // Waits until all of it is on the disk, drops it from the page cache, so that whoever reads it back
-  // reads the disk, and closes. Throws Error(io).
+  // Waits until all of it is on the disk, drops it from the page cache, so that whoever reads it
+  // back reads the disk, and closes. Throws Error(io).
   void close();
 
  private:

@@ -17,7 +17,8 @@ std::vector<std::uint8_t> random_codes(std::size_t count, int bits) {
 
 std::vector<std::uint32_t> packed(const std::vector<std::uint8_t>& codes, int bits) {
   std::vector<std::uint32_t> words(
-      static_cast<std::size_t>(packed_words(static_cast<std::int64_t>(codes.size()), bits)), 0xa5a5a5a5u);
+      static_cast<std::size_t>(packed_words(static_cast<std::int64_t>(codes.size()), bits)),
+      0xa5a5a5a5u);
   pack_codes(codes.data(), codes.size(), bits, words.data());
   return words;
 }
@@ -64,7 +65,8 @@ TEST(PackBits, UnpackInvertsPackAtEveryLength) {
     for (std::size_t count = 0; count <= 100; ++count) {
       const auto codes = random_codes(count, bits);
       std::vector<std::uint8_t> back(count + 1, 77);
-      ASSERT_TRUE(unpack_codes(bytes(packed(codes, bits)), count, bits, Packing::dense, back.data()));
+      ASSERT_TRUE(
+          unpack_codes(bytes(packed(codes, bits)), count, bits, Packing::dense, back.data()));
       ASSERT_EQ(back[count], 77) << "wrote past the end";
       back.pop_back();
       ASSERT_EQ(back, codes) << bits << " " << count;
@@ -91,7 +93,8 @@ TEST(PackBits, EveryBitOutsideTheCodesIsNoticedAndNoOther) {
   for (const Packing packing : {Packing::dense, Packing::sparse}) {
     for (int bits = 1; bits <= 8; ++bits) {
       const std::size_t count = 37;
-      const std::size_t per_word = packing == Packing::dense ? 32 : static_cast<std::size_t>(32 / bits * bits);
+      const std::size_t per_word =
+          packing == Packing::dense ? 32 : static_cast<std::size_t>(32 / bits * bits);
       auto words = packed_bit_by_bit(std::vector<std::uint8_t>(count, 0), bits, per_word);
       const std::size_t used = count * static_cast<std::size_t>(bits);
       std::vector<std::uint8_t> back(count);

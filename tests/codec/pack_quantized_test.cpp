@@ -23,7 +23,8 @@ struct Stored {
         bytes(encode_pack_quantized(tensor)) {}
 
   StoredTensor part(std::size_t i) const {
-    TensorInfo info{"m" + parts[i].suffix, parts[i].type, parts[i].shape, "file", 0, bytes[i].size()};
+    TensorInfo info{"m" + parts[i].suffix, parts[i].type, parts[i].shape, "file", 0,
+                    bytes[i].size()};
     return {info, bytes[i]};
   }
   PackQuantizedModule module() const {
@@ -83,7 +84,8 @@ TEST(PackQuantized, TheOldSparsePackingIsRecognisedByItsWidth) {
   Stored stored(tensor);
   std::vector<std::uint32_t> words(3 * 7);
   for (std::size_t i = 0; i < tensor.codes.size(); ++i) {
-    words[i / 64 * 7 + i % 64 / 10] |= static_cast<std::uint32_t>(tensor.codes[i]) << (3 * (i % 64 % 10));
+    words[i / 64 * 7 + i % 64 / 10] |= static_cast<std::uint32_t>(tensor.codes[i])
+                                       << (3 * (i % 64 % 10));
   }
   stored.parts[0].shape = {3, 7};
   stored.bytes[0].resize(4 * words.size());
@@ -132,8 +134,12 @@ TEST(PackQuantized, TheWordsOfTheConfigurationMustFitTheTensors) {
 TEST(PackQuantized, HostileShapesAreRefusedBeforeAnythingIsAllocated) {
   const GroupLayout layout{4, 0, true, DType::f32};
   for (const auto& [rows, cols] : std::vector<std::pair<std::int64_t, std::int64_t>>{
-           {-1, 32}, {0, 32}, {2, 0}, {std::int64_t{1} << 40, std::int64_t{1} << 40},
-           {std::numeric_limits<std::int64_t>::max(), 2}, {2, std::numeric_limits<std::int64_t>::max()}}) {
+           {-1, 32},
+           {0, 32},
+           {2, 0},
+           {std::int64_t{1} << 40, std::int64_t{1} << 40},
+           {std::numeric_limits<std::int64_t>::max(), 2},
+           {2, std::numeric_limits<std::int64_t>::max()}}) {
     Stored stored(random_tensor(layout, 2, 32, 10));
     std::memcpy(stored.bytes[2].data(), &rows, 8);
     std::memcpy(stored.bytes[2].data() + 8, &cols, 8);

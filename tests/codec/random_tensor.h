@@ -14,8 +14,8 @@ inline float stored(float value, DType type) {
   return value;
 }
 
-inline QuantizedTensor random_tensor(const GroupLayout& layout, std::int64_t rows, std::int64_t cols,
-                                     std::uint32_t seed) {
+inline QuantizedTensor random_tensor(const GroupLayout& layout, std::int64_t rows,
+                                     std::int64_t cols, std::uint32_t seed) {
   std::mt19937 random(seed);
   const auto code = [&] { return static_cast<std::uint8_t>(random() >> (32 - layout.bits)); };
   QuantizedTensor tensor{layout, rows, cols, {}, {}, {}};

@@ -13,7 +13,8 @@ TEST(ToBytes, RoundsToNearestEvenAndRefusesWhatOverflows) {
   const std::vector<float> values = {1.0f, -0.1f, 65504.0f, 65519.0f, 1e-8f, 0.0f};
   const auto bytes = to_bytes(values.data(), values.size(), DType::f16, "t");
   for (std::size_t i = 0; i < values.size(); ++i) {
-    const auto bits = static_cast<Fp16>(static_cast<unsigned>(bytes[2 * i]) | static_cast<unsigned>(bytes[2 * i + 1]) << 8);
+    const auto bits = static_cast<Fp16>(static_cast<unsigned>(bytes[2 * i]) |
+                                        static_cast<unsigned>(bytes[2 * i + 1]) << 8);
     EXPECT_EQ(bits, float_to_fp16(values[i]));
   }
   const float large = 65520.0f;

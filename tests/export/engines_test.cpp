@@ -13,7 +13,8 @@ ModelConfig roomy() {
   return config;
 }
 
-EngineVerdict verdict(const std::string& engine, const ModelConfig& config, const Layouts& layouts) {
+EngineVerdict verdict(const std::string& engine, const ModelConfig& config,
+                      const Layouts& layouts) {
   for (const EngineVerdict& v : engines_for(config, layouts)) {
     if (v.name == engine) return v;
   }
@@ -56,7 +57,8 @@ TEST(Engines, ModulesThatAreJoinedMustBeAlike) {
   Layouts layouts = uniform_layouts(roomy(), {4, 64, true});
   layouts["model.layers.1.self_attn.k_proj"].bits = 8;
   EXPECT_FALSE(verdict("vLLM", roomy(), layouts).loads);
-  EXPECT_NE(verdict("SGLang", roomy(), layouts).reason.find("model.layers.1.self_attn.k_proj"), std::string::npos);
+  EXPECT_NE(verdict("SGLang", roomy(), layouts).reason.find("model.layers.1.self_attn.k_proj"),
+            std::string::npos);
   layouts = uniform_layouts(roomy(), {4, 64, true});
   layouts.erase("model.layers.0.mlp.up_proj");
   EXPECT_FALSE(verdict("vLLM", roomy(), layouts).loads);

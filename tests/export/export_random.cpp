@@ -2,9 +2,10 @@
 //
 //   export_random SOURCE OUT BITS GROUP sym|asym F16|BF16|F32 [mixed] [head]
 //
-// and in OUT.expected/model.safetensors what a reader should make of it: for each quantized module its
-// weights as floats, and "logits" (tokens, vocabulary), which Neap computes in fp32 for "tokens".
-// mixed: 8-bit down projections, one 4-bit q/k/v, one dense layer. head: the head is quantized as well.
+// and in OUT.expected/model.safetensors what a reader should make of it: for each quantized module
+// its weights as floats, and "logits" (tokens, vocabulary), which Neap computes in fp32 for
+// "tokens". mixed: 8-bit down projections, one 4-bit q/k/v, one dense layer. head: the head is
+// quantized as well.
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -27,7 +28,8 @@ Layouts layouts_for(const ModelConfig& config, const GroupLayout& layout, bool m
     if (module == "lm_head" && !head) continue;
     layouts[module] = layout;
     if (mixed && module.ends_with("down_proj")) layouts[module].bits = 8;
-    const bool qkv = module.ends_with("q_proj") || module.ends_with("k_proj") || module.ends_with("v_proj");
+    const bool qkv =
+        module.ends_with("q_proj") || module.ends_with("k_proj") || module.ends_with("v_proj");
     if (mixed && qkv && module.starts_with("model.layers.1.")) layouts[module].bits = 4;
   }
   if (mixed) layouts.erase("model.layers.0.self_attn.o_proj");
@@ -37,7 +39,8 @@ Layouts layouts_for(const ModelConfig& config, const GroupLayout& layout, bool m
 // Tokens that visit the whole vocabulary.
 std::vector<TokenId> some_tokens(std::int64_t vocabulary) {
   std::vector<TokenId> tokens;
-  for (std::int64_t i = 0; i < 64; ++i) tokens.push_back(static_cast<TokenId>((i * 7919 + 11) % vocabulary));
+  for (std::int64_t i = 0; i < 64; ++i)
+    tokens.push_back(static_cast<TokenId>((i * 7919 + 11) % vocabulary));
   return tokens;
 }
 
@@ -52,10 +55,13 @@ Matrix<float> logits_of(const std::string& model, std::span<const TokenId> token
 
 void write_expected(const std::string& folder, const std::map<std::string, Matrix<float>>& matrices,
                     std::span<const TokenId> tokens) {
-  std::vector<TensorSpec> specs = {{"tokens", DType::i32, {static_cast<std::int64_t>(tokens.size())}}};
+  std::vector<TensorSpec> specs = {
+      {"tokens", DType::i32, {static_cast<std::int64_t>(tokens.size())}}};
   for (const auto& [name, matrix] : matrices) {
-    specs.push_back({name, DType::f32,
-                     {static_cast<std::int64_t>(matrix.rows()), static_cast<std::int64_t>(matrix.cols())}});
+    specs.push_back(
+        {name,
+         DType::f32,
+         {static_cast<std::int64_t>(matrix.rows()), static_cast<std::int64_t>(matrix.cols())}});
   }
   OutputDirectory output(folder, true);
   output.write("config.json", "{}");  // a folder that may be replaced by the next run
@@ -70,8 +76,11 @@ void write_expected(const std::string& folder, const std::map<std::string, Matri
 
 int run(const std::vector<std::string>& arguments) {
   const std::string source = arguments.at(0), output = arguments.at(1);
-  const DType type = arguments.at(5) == "F16" ? DType::f16 : arguments.at(5) == "BF16" ? DType::bf16 : DType::f32;
-  const GroupLayout layout{std::stoi(arguments.at(2)), std::stoll(arguments.at(3)), arguments.at(4) == "sym", type};
+  const DType type = arguments.at(5) == "F16"    ? DType::f16
+                     : arguments.at(5) == "BF16" ? DType::bf16
+                                                 : DType::f32;
+  const GroupLayout layout{std::stoi(arguments.at(2)), std::stoll(arguments.at(3)),
+                           arguments.at(4) == "sym", type};
   bool mixed = false, head = false;
   for (std::size_t i = 6; i < arguments.size(); ++i) {
     mixed |= arguments[i] == "mixed";
@@ -97,7 +106,8 @@ int run(const std::vector<std::string>& arguments) {
   write_expected(output + ".expected", expected, tokens);
   for (const std::string& note : writer.notes()) std::printf("%s\n", note.c_str());
   for (const EngineVerdict& verdict : engines_for(weights.config(), layouts)) {
-    std::printf("%-14s %-4s %s\n", verdict.name.c_str(), verdict.loads ? "yes" : "no", verdict.reason.c_str());
+    std::printf("%-14s %-4s %s\n", verdict.name.c_str(), verdict.loads ? "yes" : "no",
+                verdict.reason.c_str());
   }
   return 0;
 }

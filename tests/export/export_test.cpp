@@ -10,11 +10,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array kRoles7 = {Role::q, Role::k, Role::v, Role::o, Role::gate, Role::up, Role::down};
-const std::vector<std::string> kModels = {"llama1",      "llama2",  "llama31",
-                                          "llama-linear", "llama-bias", "mistral",
-                                          "qwen2",       "qwen2-sliding", "qwen2-sliding-sharded",
-                                          "qwen3",       "qwen3-sharded", "smollm2", "smollm3"};
+constexpr std::array kRoles7 = {Role::q,    Role::k,  Role::v,   Role::o,
+                                Role::gate, Role::up, Role::down};
+const std::vector<std::string> kModels = {
+    "llama1",        "llama2",  "llama31",       "llama-linear",          "llama-bias",
+    "mistral",       "qwen2",   "qwen2-sliding", "qwen2-sliding-sharded", "qwen3",
+    "qwen3-sharded", "smollm2", "smollm3"};
 
 class ExportTest : public ScratchTest {};
 
@@ -89,8 +90,8 @@ TEST_F(ExportTest, LayoutsMayDifferModulesMayStayDenseAndATiedHeadIsUntied) {
 }
 
 TEST_F(ExportTest, AGgufBecomesTheSameModelUnderHuggingFacesNames) {
-  for (const std::string name : {"llama2", "llama-bias", "llama-linear", "qwen2", "qwen3",
-                                 "smollm2", "smollm3"}) {
+  for (const std::string name :
+       {"llama2", "llama-bias", "llama-linear", "qwen2", "qwen3", "smollm2", "smollm3"}) {
     const Weights source = open_weights(golden_gguf(name));
     Layouts layouts = uniform_layouts(source.config(), {4, 0, true, DType::f16});
     std::erase_if(layouts, [](const auto& layer) { return layer.first.ends_with("q_proj"); });
@@ -115,7 +116,8 @@ TEST_F(ExportTest, BytesDoNotDependOnTheOrderOfWritingOrOnThreads) {
   const Tensors tensors = random_tensors(source.config(), layouts);
   export_tensors(source, layouts, tensors, {.output = at("a")});
   ModelWriter writer(source, layouts, {.output = at("b")});
-  for (auto layer = tensors.rbegin(); layer != tensors.rend(); ++layer) writer.write(layer->first, layer->second);
+  for (auto layer = tensors.rbegin(); layer != tensors.rend(); ++layer)
+    writer.write(layer->first, layer->second);
   writer.finish();
   for (const char* file : {"model.safetensors", "config.json"}) {
     EXPECT_EQ(read_text_file(at("a/") + file), read_text_file(at("b/") + file));
@@ -139,21 +141,25 @@ TEST_F(ExportTest, SizesAreKnownFromTheBeginningAndShardsKeepTheirs) {
   for (const TensorInfo& info : source.checkpoint().tensors()) {
     weights += static_cast<std::int64_t>(info.bytes / block_bytes(info.type));
   }
-  EXPECT_DOUBLE_EQ(writer.bits_per_weight(), 8.0 * static_cast<double>(bytes) / static_cast<double>(weights));
+  EXPECT_DOUBLE_EQ(writer.bits_per_weight(),
+                   8.0 * static_cast<double>(bytes) / static_cast<double>(weights));
 }
 
 TEST_F(ExportTest, ATensorThatTheCallerChangedIsRoundedToItsType) {
   const Weights source = open_weights(golden_model("llama31"));  // bf16
   const Layouts layouts = uniform_layouts(source.config(), {4, 12, true, DType::bf16});
   ModelWriter writer(source, layouts, {.output = at("out")});
-  for (const auto& [module, tensor] : random_tensors(source.config(), layouts)) writer.write(module, tensor);
+  for (const auto& [module, tensor] : random_tensors(source.config(), layouts))
+    writer.write(module, tensor);
   Matrix<float> norm(1, static_cast<std::size_t>(source.config().hidden));
   for (std::size_t i = 0; i < norm.cols(); ++i) norm(0, i) = 1 + 0.001f * static_cast<float>(i);
   writer.write_dense("model.layers.1.input_layernorm.weight", norm);
   writer.finish();
   const Checkpoint output = Checkpoint::open(at("out"));
-  const std::vector<float> found = output.read(output.info("model.layers.1.input_layernorm.weight"));
-  for (std::size_t i = 0; i < found.size(); ++i) EXPECT_EQ(found[i], stored(norm(0, i), DType::bf16));
+  const std::vector<float> found =
+      output.read(output.info("model.layers.1.input_layernorm.weight"));
+  for (std::size_t i = 0; i < found.size(); ++i)
+    EXPECT_EQ(found[i], stored(norm(0, i), DType::bf16));
 }
 
 TEST_F(ExportTest, WithoutFinishNothingRemains) {
@@ -178,8 +184,9 @@ TEST_F(ExportTest, CancellingAtAnyPointLeavesNothing) {
   for (int stop = 1; stop <= calls; ++stop) {
     int now = 0;
     const auto cancel = [&](const Progress&) { return ++now < stop; };
-    const Error error = error_of(
-        [&] { export_tensors(source, layouts, tensors, {.output = at("out"), .progress = cancel}); });
+    const Error error = error_of([&] {
+      export_tensors(source, layouts, tensors, {.output = at("out"), .progress = cancel});
+    });
     EXPECT_EQ(error.code(), ErrorCode::cancelled);
     EXPECT_EQ(entries(), 1u);
   }
@@ -275,13 +282,15 @@ TEST_F(ExportTest, VerificationHoldsTheConfigurationToWhatWasMeant) {
     expected.tensors[info.name] = digest.value();
   }
   expected.modules["model.layers.0.mlp.up_proj"] = {{4, 20, true, DType::bf16}, 0};
-  EXPECT_EQ(error_of([&] { verify_output(at("out"), expected, [](std::uint64_t) {}); }).context().tensor,
-            "model.layers.0.mlp.up_proj");
+  EXPECT_EQ(
+      error_of([&] { verify_output(at("out"), expected, [](std::uint64_t) {}); }).context().tensor,
+      "model.layers.0.mlp.up_proj");
 }
 
 TEST_F(ExportTest, TokenizerFilesAreCopiedAsTheyAreAndNothingElse) {
   fs::copy(golden_model("qwen2"), at("m"));
-  for (const char* name : {"tokenizer.json", "tokenizer.model", "chat_template.jinja", "README.md", "LICENSE"}) {
+  for (const char* name :
+       {"tokenizer.json", "tokenizer.model", "chat_template.jinja", "README.md", "LICENSE"}) {
     std::ofstream(at("m/") + name) << "bytes of " << name;
   }
   const Weights source = open_weights(at("m"));

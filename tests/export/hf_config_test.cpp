@@ -25,14 +25,19 @@ TEST(OutputConfig, OneLayoutIsSaidOfTheClassLinear) {
   ASSERT_EQ(quantization["config_groups"].size(), 1u);
   const Json group = quantization["config_groups"]["group_0"];
   EXPECT_EQ(group["targets"], Json{"Linear"});
-  EXPECT_EQ(group["weights"],
-            (Json{{"num_bits", 3}, {"type", "int"}, {"symmetric", false}, {"strategy", "group"},
-                  {"group_size", 4}, {"dynamic", false}, {"actorder", nullptr}}));
+  EXPECT_EQ(group["weights"], (Json{{"num_bits", 3},
+                                    {"type", "int"},
+                                    {"symmetric", false},
+                                    {"strategy", "group"},
+                                    {"group_size", 4},
+                                    {"dynamic", false},
+                                    {"actorder", nullptr}}));
 }
 
 TEST(OutputConfig, AWholeRowIsAChannelWithoutGroupSize) {
   const Checkpoint checkpoint = Checkpoint::open(golden_model("smollm2"));
-  const Json config = config_of(golden_model("smollm2"), uniform_layouts(read_config(checkpoint), {4, 0, true}));
+  const Json config =
+      config_of(golden_model("smollm2"), uniform_layouts(read_config(checkpoint), {4, 0, true}));
   const Json weights = config["quantization_config"]["config_groups"]["group_0"]["weights"];
   EXPECT_EQ(weights["strategy"], "channel");
   EXPECT_EQ(weights["group_size"], nullptr);
@@ -43,7 +48,8 @@ TEST(OutputConfig, AnExceptionThatNoEngineJoinsIsNamedBesideLinear) {
   Layouts layouts = uniform_layouts(read_config(checkpoint), {3, 0, true});
   layouts["model.layers.0.mlp.down_proj"].bits = 4;
   layouts["lm_head"] = {3, 0, true, DType::f32};  // the main layout, but no Linear to vLLM
-  const Json groups = config_of(golden_model("smollm2"), layouts)["quantization_config"]["config_groups"];
+  const Json groups =
+      config_of(golden_model("smollm2"), layouts)["quantization_config"]["config_groups"];
   EXPECT_EQ(groups["group_0"]["targets"], (Json{"Linear", "lm_head"}));
   EXPECT_EQ(groups["group_1"]["targets"], Json{"model.layers.0.mlp.down_proj"});
 }
@@ -74,14 +80,16 @@ TEST(OutputConfig, WhatItSaysIsWhatTheReaderUnderstands) {
     const auto layout = layouts.find(module);
     ASSERT_EQ(grid != nullptr, layout != layouts.end()) << module;
     if (!grid) continue;
-    EXPECT_EQ(*grid, (PackedGrid{layout->second.bits, layout->second.group, layout->second.symmetric}));
+    EXPECT_EQ(*grid,
+              (PackedGrid{layout->second.bits, layout->second.group, layout->second.symmetric}));
   }
 }
 
 TEST(OutputConfig, AHuggingFaceSourcesOtherKeysStayAndKeepTheirOrder) {
   const std::string source = read_text_file(golden_model("llama31") + "/config.json");
   const Checkpoint checkpoint = Checkpoint::open(golden_model("llama31"));
-  const std::string text = output_config(checkpoint, read_config(checkpoint), {{"lm_head", {4, 0, true}}});
+  const std::string text =
+      output_config(checkpoint, read_config(checkpoint), {{"lm_head", {4, 0, true}}});
   auto before = nlohmann::ordered_json::parse(source), after = nlohmann::ordered_json::parse(text);
   EXPECT_EQ(after["tie_word_embeddings"], false);
   after.erase("quantization_config");
@@ -89,11 +97,12 @@ TEST(OutputConfig, AHuggingFaceSourcesOtherKeysStayAndKeepTheirOrder) {
 }
 
 TEST(OutputConfig, AGgufsModelIsReadBackAsTheSameModel) {
-  for (const std::string name : {"llama2", "llama-bias", "llama-linear", "qwen2", "qwen3",
-                                 "smollm2", "smollm3"}) {
+  for (const std::string name :
+       {"llama2", "llama-bias", "llama-linear", "qwen2", "qwen3", "smollm2", "smollm3"}) {
     const Checkpoint checkpoint = Checkpoint::open(golden_gguf(name));
     ModelConfig expected = read_config(checkpoint);
-    const std::string text = output_config(checkpoint, expected, uniform_layouts(expected, {4, 0, true}));
+    const std::string text =
+        output_config(checkpoint, expected, uniform_layouts(expected, {4, 0, true}));
     ModelConfig found = config_from_json(text, "config.json");
     found.dtype = expected.dtype;
     EXPECT_NEAR(found.norm_epsilon, expected.norm_epsilon, 1e-7 * expected.norm_epsilon);
@@ -102,8 +111,8 @@ TEST(OutputConfig, AGgufsModelIsReadBackAsTheSameModel) {
   }
 }
 
-// Divisors as transformers 5.17 computes them for Llama 3.2 (factor 32, head size 64), which is how a
-// GGUF states the scaling.
+// Divisors as transformers 5.17 computes them for Llama 3.2 (factor 32, head size 64), which is how
+// a GGUF states the scaling.
 TEST(OutputConfig, RopeDivisorsBecomeTheWordsOfLlama3) {
   const Checkpoint checkpoint = Checkpoint::open(golden_gguf("llama2"));
   ModelConfig config = read_config(checkpoint);

@@ -1,4 +1,5 @@
-// What the tests of the exporter share: scratch folders, the golden models, exports of random codes.
+// What the tests of the exporter share: scratch folders, the golden models, exports of random
+// codes.
 #pragma once
 
 #include <gtest/gtest.h>

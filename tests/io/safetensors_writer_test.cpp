@@ -76,8 +76,10 @@ TEST_F(SafetensorsWriterTest, TheReaderFindsEveryTensorWhateverOrderTheyCameIn) 
 }
 
 TEST_F(SafetensorsWriterTest, ShardsKeepToTheirSizeAndTheIndexNamesThem) {
-  const std::vector<TensorSpec> tensors = {{"a", DType::u8, {60}}, {"b", DType::u8, {40}},
-                                           {"c", DType::u8, {1}},  {"big", DType::u8, {300}},
+  const std::vector<TensorSpec> tensors = {{"a", DType::u8, {60}},
+                                           {"b", DType::u8, {40}},
+                                           {"c", DType::u8, {1}},
+                                           {"big", DType::u8, {300}},
                                            {"d", DType::u8, {99}}};
   SafetensorsWriter writer(folder_, tensors, 100, {{"format", "pt"}});
   for (const auto& tensor : tensors) {
