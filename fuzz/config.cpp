@@ -1,4 +1,5 @@
-// config.json to ModelConfig. What is accepted has sizes that later code may divide by and allocate.
+// config.json to ModelConfig. What is accepted has sizes that later code may divide by and
+// allocate.
 #include "model/config.h"
 
 #include <cstdint>

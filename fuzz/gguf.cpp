@@ -49,7 +49,8 @@ void read_tensors(const neap::GgufFile& file, std::span<const std::byte> bytes) 
     end = tensor.offset + tensor.bytes;
     if (!neap::can_dequantize(tensor.type)) continue;
     std::vector<float> values(static_cast<std::size_t>(*neap::checked_elements(tensor.shape)));
-    neap::dequantize_blocks(tensor.type, bytes.data() + tensor.offset, values.data(), values.size());
+    neap::dequantize_blocks(tensor.type, bytes.data() + tensor.offset, values.data(),
+                            values.size());
   }
 }
 

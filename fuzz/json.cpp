@@ -1,5 +1,5 @@
-// JSON and its typed getters. Judge: what parse_json accepts is what the plain parser reads, and what
-// only the plain parser accepts repeats a key, is nested too deeply, or has a NUL in it.
+// JSON and its typed getters. Judge: what parse_json accepts is what the plain parser reads, and
+// what only the plain parser accepts repeats a key, is nested too deeply, or has a NUL in it.
 #include "io/json.h"
 
 #include <cstdint>

@@ -30,7 +30,8 @@ std::vector<fs::path> files_under(const fs::path& path) {
 
 // A copy of exactly `size` bytes, so that the address sanitizer sees a read past the end.
 void run(const std::vector<char>& bytes, std::size_t size) {
-  const std::vector<std::uint8_t> copy(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size));
+  const std::vector<std::uint8_t> copy(bytes.begin(),
+                                       bytes.begin() + static_cast<std::ptrdiff_t>(size));
   LLVMFuzzerTestOneInput(copy.data(), copy.size());
 }
 

@@ -1,5 +1,5 @@
-// A model on disk, mapped and never copied whole: a Hugging Face directory (safetensors, one file or
-// sharded), a GGUF file, or a repository found in the local hub cache.
+// A model on disk, mapped and never copied whole: a Hugging Face directory (safetensors, one file
+// or sharded), a GGUF file, or a repository found in the local hub cache.
 #pragma once
 
 #include <cstddef>
@@ -21,9 +21,9 @@ class Checkpoint {
   enum class Kind { huggingface, gguf };
 
   // `model` is a directory with config.json and model.safetensors (or its index and shards), a GGUF
-  // file (known by its first bytes; of a split model, the first file), or ORG/NAME[@REVISION], which is
-  // looked up offline in HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub. Headers are read and
-  // checked whole, the index against its shards both ways; tensor data is mapped. Throws
+  // file (known by its first bytes; of a split model, the first file), or ORG/NAME[@REVISION],
+  // which is looked up offline in HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub. Headers are
+  // read and checked whole, the index against its shards both ways; tensor data is mapped. Throws
   // Error(io | format | unsupported).
   static Checkpoint open(const std::string& model);
 
@@ -43,12 +43,13 @@ class Checkpoint {
   // The tensor's bytes as they lie in the file; valid as long as any copy of this checkpoint lives.
   std::span<const std::byte> bytes(const TensorInfo& tensor) const;
 
-  // Rows [first, first + count) of a tensor seen as a matrix (a vector is one row; leading dimensions
-  // are flattened), as floats: F64, F32, F16, BF16 and GGUF's block types, dequantized bit-equal to
-  // the reference `gguf` package. out: (count, cols), row-major. Deterministic; runs on the calling
-  // thread's team. Throws Error(unsupported) for integers and 8-bit floats. The rows must be there and
-  // `tensor` one of tensors() (NEAP_CHECK).
-  void read_rows(const TensorInfo& tensor, std::int64_t first, std::int64_t count, float* out) const;
+  // Rows [first, first + count) of a tensor seen as a matrix (a vector is one row; leading
+  // dimensions are flattened), as floats: F64, F32, F16, BF16 and GGUF's block types, dequantized
+  // bit-equal to the reference `gguf` package. out: (count, cols), row-major. Deterministic; runs
+  // on the calling thread's team. Throws Error(unsupported) for integers and 8-bit floats. The rows
+  // must be there and `tensor` one of tensors() (NEAP_CHECK).
+  void read_rows(const TensorInfo& tensor, std::int64_t first, std::int64_t count,
+                 float* out) const;
   // All of a tensor as floats.
   std::vector<float> read(const TensorInfo& tensor) const;
 

@@ -83,11 +83,12 @@ void Checkpoint::Impl::open_folder(const std::string& folder) {
   kind = Kind::huggingface;
   path = folder;
   const fs::path root(folder), config = root / "config.json", whole = root / "model.safetensors",
-                 index = root / "model.safetensors.index.json";
+                               index = root / "model.safetensors.index.json";
   if (!is_file(config)) {
-    throw Error(ErrorCode::io,
-                "is not a model: it has no config.json (for a GGUF, name the file and not its folder)",
-                {.file = folder});
+    throw Error(
+        ErrorCode::io,
+        "is not a model: it has no config.json (for a GGUF, name the file and not its folder)",
+        {.file = folder});
   }
   config_json = read_text_file(config.string());
   if (is_file(whole)) {  // before the index, as transformers does
@@ -131,7 +132,8 @@ void Checkpoint::Impl::open_file(const std::string& name) {
   kind = Kind::gguf;
   path = name;
   if (name.ends_with(".safetensors")) {
-    throw Error(ErrorCode::unsupported, "is not a whole model: name the folder that holds it and config.json",
+    throw Error(ErrorCode::unsupported,
+                "is not a whole model: name the folder that holds it and config.json",
                 {.file = name});
   }
   MappedFile file(name);

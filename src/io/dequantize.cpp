@@ -82,7 +82,8 @@ NEAP_MULTIVERSION
 void q8_0(const Byte* block, float* y, std::size_t blocks) {
   for (std::size_t b = 0; b < blocks; ++b, block += 34, y += kSmall) {
     const float d = half_at(block);
-    for (int j = 0; j < 32; ++j) y[j] = d * static_cast<float>(static_cast<std::int8_t>(block[2 + j]));
+    for (int j = 0; j < 32; ++j)
+      y[j] = d * static_cast<float>(static_cast<std::int8_t>(block[2 + j]));
   }
 }
 
@@ -214,10 +215,12 @@ void plain(const Byte* from, float* to, std::size_t count, const Convert& conver
 
 void f32(const Byte* from, float* to, std::size_t count) { std::memcpy(to, from, 4 * count); }
 void f16(const Byte* from, float* to, std::size_t count) {
-  plain<Fp16>(from, to, count, [](const Fp16* x, float* y, std::size_t n) { fp16_to_float(x, y, n); });
+  plain<Fp16>(from, to, count,
+              [](const Fp16* x, float* y, std::size_t n) { fp16_to_float(x, y, n); });
 }
 void bf16(const Byte* from, float* to, std::size_t count) {
-  plain<Bf16>(from, to, count, [](const Bf16* x, float* y, std::size_t n) { bf16_to_float(x, y, n); });
+  plain<Bf16>(from, to, count,
+              [](const Bf16* x, float* y, std::size_t n) { bf16_to_float(x, y, n); });
 }
 void f64(const Byte* from, float* to, std::size_t count) {
   plain<double>(from, to, count, [](const double* x, float* y, std::size_t n) {
@@ -228,6 +231,7 @@ void f64(const Byte* from, float* to, std::size_t count) {
 using Decoder = void (*)(const Byte*, float*, std::size_t blocks);
 
 Decoder decoder_for(DType type) {
+  // clang-format off
   switch (type) {
     case DType::f64: return f64;
     case DType::f32: return f32;
@@ -246,6 +250,7 @@ Decoder decoder_for(DType type) {
     case DType::f8_e4m3: case DType::f8_e5m2: case DType::i64: case DType::i32:
     case DType::i16: case DType::i8: case DType::u8: case DType::boolean: return nullptr;
   }
+  // clang-format on
   return nullptr;
 }
 

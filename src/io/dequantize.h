@@ -1,5 +1,5 @@
-// Stored numbers to floats: plain floating-point types and the block types of GGUF. The arithmetic is
-// that of the `gguf` package's gguf.quants.dequantize, operation by operation, so the bits agree
+// Stored numbers to floats: plain floating-point types and the block types of GGUF. The arithmetic
+// is that of the `gguf` package's gguf.quants.dequantize, operation by operation, so the bits agree
 // (NaNs excepted, whose payload depends on the processor).
 #pragma once
 

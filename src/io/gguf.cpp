@@ -179,7 +179,8 @@ GgufSplit split_of(const GgufFile& file) {
                 {.file = file.path(), .tensor = key, .found = describe(*file.find(key))});
   };
   if (split.count < 0 || split.count > 65535) bad("split.count", "not a number of files");
-  if (split.number < 0 || split.number >= split.count) bad("split.no", "not one of the split's files");
+  if (split.number < 0 || split.number >= split.count)
+    bad("split.no", "not one of the split's files");
   if (split.tensors < listed || (split.count == 1 && split.tensors != listed)) {
     bad("split.tensors.count", "disagrees with the tensors in this file");
   }

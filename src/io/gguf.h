@@ -24,8 +24,8 @@ namespace neap {
 
 // Arrays are of one type and one dimension; nested ones are refused, as llama.cpp does.
 using GgufValue =
-    std::variant<std::uint8_t, std::int8_t, std::uint16_t, std::int16_t, std::uint32_t, std::int32_t,
-                 std::uint64_t, std::int64_t, float, double, bool, std::string,
+    std::variant<std::uint8_t, std::int8_t, std::uint16_t, std::int16_t, std::uint32_t,
+                 std::int32_t, std::uint64_t, std::int64_t, float, double, bool, std::string,
                  std::vector<std::uint8_t>, std::vector<std::int8_t>, std::vector<std::uint16_t>,
                  std::vector<std::int16_t>, std::vector<std::uint32_t>, std::vector<std::int32_t>,
                  std::vector<std::uint64_t>, std::vector<std::int64_t>, std::vector<float>,
@@ -36,9 +36,10 @@ std::string describe(const GgufValue& value);
 
 class GgufFile {
  public:
-  // Reads and checks the header of a whole file. Throws Error(format), or Error(unsupported) for other
-  // versions, big-endian files and tensor types that DType does not have. Afterwards every tensor's
-  // bytes lie in the file, one after another with only padding between them, up to its end.
+  // Reads and checks the header of a whole file. Throws Error(format), or Error(unsupported) for
+  // other versions, big-endian files and tensor types that DType does not have. Afterwards every
+  // tensor's bytes lie in the file, one after another with only padding between them, up to its
+  // end.
   static GgufFile parse(std::span<const std::byte> file, const std::string& path);
 
   const std::string& path() const { return path_; }
@@ -52,9 +53,9 @@ class GgufFile {
   bool has(std::string_view key) const { return find(key) != nullptr; }
   const GgufValue* find(std::string_view key) const;  // null if absent
 
-  // Typed metadata. Throw Error(format) naming file, key and what was found when the key is absent or
-  // its value is of another kind. Any integer type of the file will do for an integer that fits, any
-  // number for a number.
+  // Typed metadata. Throw Error(format) naming file, key and what was found when the key is absent
+  // or its value is of another kind. Any integer type of the file will do for an integer that fits,
+  // any number for a number.
   std::int64_t integer(std::string_view key) const;
   double number(std::string_view key) const;
   bool boolean(std::string_view key) const;

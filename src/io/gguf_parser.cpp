@@ -19,12 +19,13 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "files are read in place");
 
 constexpr std::uint64_t kDefaultAlignment = 32;
-constexpr std::uint64_t kMaxNameBytes = 63;                  // ggml's GGML_MAX_NAME with its NUL
-constexpr std::uint64_t kMaxKeyBytes = 65535;                // gguf.md
+constexpr std::uint64_t kMaxNameBytes = 63;    // ggml's GGML_MAX_NAME with its NUL
+constexpr std::uint64_t kMaxKeyBytes = 65535;  // gguf.md
 constexpr std::uint64_t kMaxStringBytes = std::uint64_t{1} << 28;
-constexpr std::uint64_t kMaxArrayElements = std::uint64_t{1} << 24;  // 64 times the largest vocabulary
+constexpr std::uint64_t kMaxArrayElements = std::uint64_t{1}
+                                            << 24;  // 64 times the largest vocabulary
 constexpr std::uint32_t kMaxDims = 4;
-constexpr std::uint64_t kMinPairBytes = 8 + 1 + 4 + 1;       // key of one byte, type, value of one byte
+constexpr std::uint64_t kMinPairBytes = 8 + 1 + 4 + 1;  // key of one byte, type, value of one byte
 constexpr std::uint64_t kMinTensorBytes = 8 + 1 + 4 + 4 + 8;  // name of one byte, no dimension
 
 // By ggml's numbers; those without a DType are named for the error that refuses them.
@@ -34,30 +35,31 @@ struct GgmlType {
   std::optional<DType> type;
 };
 constexpr std::array kGgmlTypes = {
-    GgmlType{0, "F32", DType::f32},     GgmlType{1, "F16", DType::f16},
-    GgmlType{2, "Q4_0", DType::q4_0},   GgmlType{3, "Q4_1", DType::q4_1},
-    GgmlType{6, "Q5_0", DType::q5_0},   GgmlType{7, "Q5_1", DType::q5_1},
-    GgmlType{8, "Q8_0", DType::q8_0},   GgmlType{9, "Q8_1", {}},
-    GgmlType{10, "Q2_K", DType::q2_k},  GgmlType{11, "Q3_K", DType::q3_k},
-    GgmlType{12, "Q4_K", DType::q4_k},  GgmlType{13, "Q5_K", DType::q5_k},
-    GgmlType{14, "Q6_K", DType::q6_k},  GgmlType{15, "Q8_K", {}},
-    GgmlType{16, "IQ2_XXS", {}},        GgmlType{17, "IQ2_XS", {}},
-    GgmlType{18, "IQ3_XXS", {}},        GgmlType{19, "IQ1_S", {}},
-    GgmlType{20, "IQ4_NL", {}},         GgmlType{21, "IQ3_S", {}},
-    GgmlType{22, "IQ2_S", {}},          GgmlType{23, "IQ4_XS", {}},
-    GgmlType{24, "I8", DType::i8},      GgmlType{25, "I16", DType::i16},
-    GgmlType{26, "I32", DType::i32},    GgmlType{27, "I64", DType::i64},
-    GgmlType{28, "F64", DType::f64},    GgmlType{29, "IQ1_M", {}},
-    GgmlType{30, "BF16", DType::bf16},  GgmlType{34, "TQ1_0", {}},
-    GgmlType{35, "TQ2_0", {}},          GgmlType{39, "MXFP4", {}},
-    GgmlType{40, "NVFP4", {}},          GgmlType{41, "Q1_0", {}},
+    GgmlType{0, "F32", DType::f32},    GgmlType{1, "F16", DType::f16},
+    GgmlType{2, "Q4_0", DType::q4_0},  GgmlType{3, "Q4_1", DType::q4_1},
+    GgmlType{6, "Q5_0", DType::q5_0},  GgmlType{7, "Q5_1", DType::q5_1},
+    GgmlType{8, "Q8_0", DType::q8_0},  GgmlType{9, "Q8_1", {}},
+    GgmlType{10, "Q2_K", DType::q2_k}, GgmlType{11, "Q3_K", DType::q3_k},
+    GgmlType{12, "Q4_K", DType::q4_k}, GgmlType{13, "Q5_K", DType::q5_k},
+    GgmlType{14, "Q6_K", DType::q6_k}, GgmlType{15, "Q8_K", {}},
+    GgmlType{16, "IQ2_XXS", {}},       GgmlType{17, "IQ2_XS", {}},
+    GgmlType{18, "IQ3_XXS", {}},       GgmlType{19, "IQ1_S", {}},
+    GgmlType{20, "IQ4_NL", {}},        GgmlType{21, "IQ3_S", {}},
+    GgmlType{22, "IQ2_S", {}},         GgmlType{23, "IQ4_XS", {}},
+    GgmlType{24, "I8", DType::i8},     GgmlType{25, "I16", DType::i16},
+    GgmlType{26, "I32", DType::i32},   GgmlType{27, "I64", DType::i64},
+    GgmlType{28, "F64", DType::f64},   GgmlType{29, "IQ1_M", {}},
+    GgmlType{30, "BF16", DType::bf16}, GgmlType{34, "TQ1_0", {}},
+    GgmlType{35, "TQ2_0", {}},         GgmlType{39, "MXFP4", {}},
+    GgmlType{40, "NVFP4", {}},         GgmlType{41, "Q1_0", {}},
 };
 
 }  // namespace
 
 class GgufParser {
  public:
-  GgufParser(std::span<const std::byte> file, const std::string& path) : bytes_(file), path_(path) {}
+  GgufParser(std::span<const std::byte> file, const std::string& path)
+      : bytes_(file), path_(path) {}
 
   GgufFile parse() {
     result_.path_ = path_;
@@ -72,8 +74,8 @@ class GgufParser {
   }
 
  private:
-  [[noreturn]] void fail(const std::string& message, std::string expected = {}, std::string found = {},
-                         ErrorCode code = ErrorCode::format) const {
+  [[noreturn]] void fail(const std::string& message, std::string expected = {},
+                         std::string found = {}, ErrorCode code = ErrorCode::format) const {
     throw Error(code, message,
                 {.file = path_,
                  .tensor = subject_,
@@ -161,8 +163,9 @@ class GgufParser {
     subject_.clear();
   }
 
-  [[noreturn]] void fail_at(std::uint64_t offset, const std::string& message, std::string expected = {},
-                            std::string found = {}, ErrorCode code = ErrorCode::format) {
+  [[noreturn]] void fail_at(std::uint64_t offset, const std::string& message,
+                            std::string expected = {}, std::string found = {},
+                            ErrorCode code = ErrorCode::format) {
     position_ = offset;
     fail(message, std::move(expected), std::move(found), code);
   }
@@ -170,6 +173,7 @@ class GgufParser {
   // Calls visit(T{}) with the C++ type of a metadata type.
   template <class Visit>
   auto dispatch(std::uint32_t type, const Visit& visit) {
+    // clang-format off
     switch (type) {
       case 0: return visit(std::uint8_t{});
       case 1: return visit(std::int8_t{});
@@ -185,6 +189,7 @@ class GgufParser {
       case 12: return visit(double{});
       default: fail_at(position_ - 4, "not a metadata type", "0 to 12", std::to_string(type));
     }
+    // clang-format on
   }
 
   template <class T>
@@ -261,7 +266,8 @@ class GgufParser {
     const auto bytes = checked_bytes(info.type, info.shape);
     if (!bytes) {
       fail("dimensions overflow or do not divide into blocks",
-           "rows of a multiple of " + std::to_string(block_elements(info.type)), to_string(info.shape));
+           "rows of a multiple of " + std::to_string(block_elements(info.type)),
+           to_string(info.shape));
     }
     info.bytes = *bytes;
     info.offset = read<std::uint64_t>();
@@ -286,8 +292,9 @@ class GgufParser {
     return (value + result_.alignment_ - 1) / result_.alignment_ * result_.alignment_;
   }
 
-  // Each tensor must begin where the one before it, padded, ends: a hole could hide data, an overlap
-  // two names for one set of bytes. Positions stay below the file's size, so nothing overflows.
+  // Each tensor must begin where the one before it, padded, ends: a hole could hide data, an
+  // overlap two names for one set of bytes. Positions stay below the file's size, so nothing
+  // overflows.
   void place_tensors() {
     if (result_.tensors_.empty() && left() == 0) return;  // metadata alone may end unpadded
     const std::uint64_t data_start = padded(position_);
@@ -297,7 +304,8 @@ class GgufParser {
       position_ = std::min<std::uint64_t>(end, bytes_.size());
       if (tensor.offset != end - data_start) {
         fail("data does not follow the tensor before it",
-             "offset " + std::to_string(end - data_start) + " in the data", std::to_string(tensor.offset));
+             "offset " + std::to_string(end - data_start) + " in the data",
+             std::to_string(tensor.offset));
       }
       if (end > bytes_.size() || tensor.bytes > bytes_.size() - end) {
         fail("truncated in this tensor's data", std::to_string(tensor.bytes) + " bytes",

@@ -69,7 +69,8 @@ std::optional<HubName> parse_hub_name(std::string_view text) {
     text = text.substr(0, at);
   }
   const std::size_t slash = text.find('/');
-  if (slash == text.npos || !is_hub_word(text.substr(0, slash)) || !is_hub_word(text.substr(slash + 1))) {
+  if (slash == text.npos || !is_hub_word(text.substr(0, slash)) ||
+      !is_hub_word(text.substr(slash + 1))) {
     return {};
   }
   if (text.ends_with(".gguf") || text.ends_with(".safetensors")) return {};
@@ -80,7 +81,8 @@ std::optional<HubName> parse_hub_name(std::string_view text) {
 std::string hub_cache_folder() {
   if (const auto cache = environment("HF_HUB_CACHE"); !cache.empty()) return cache;
   if (const auto home = environment("HF_HOME"); !home.empty()) return home + "/hub";
-  if (const auto cache = environment("XDG_CACHE_HOME"); !cache.empty()) return cache + "/huggingface/hub";
+  if (const auto cache = environment("XDG_CACHE_HOME"); !cache.empty())
+    return cache + "/huggingface/hub";
   return environment("HOME") + "/.cache/huggingface/hub";
 }
 
@@ -90,7 +92,8 @@ std::string find_in_hub_cache(const HubName& name, const std::string& cache_fold
   const fs::path repository = fs::path(cache_folder) / folder;
   const std::string shown = name.repository + "@" + name.revision;
   const auto missing = [&](const std::string& what, const fs::path& where) {
-    return Error(ErrorCode::io, what + " (looked for " + where.string() + "; nothing is downloaded)",
+    return Error(ErrorCode::io,
+                 what + " (looked for " + where.string() + "; nothing is downloaded)",
                  {.file = shown});
   };
   if (!is_folder(repository)) {
@@ -105,10 +108,12 @@ std::string find_in_hub_cache(const HubName& name, const std::string& cache_fold
     throw missing("the hub cache has no such revision, only " + names_in(snapshots), ref);
   }
   std::string commit = read_text_file(ref.string(), kMaxRefBytes);
-  commit.erase(std::find_if(commit.begin(), commit.end(), [](char c) { return c == '\n' || c == '\r'; }),
-               commit.end());
+  commit.erase(
+      std::find_if(commit.begin(), commit.end(), [](char c) { return c == '\n' || c == '\r'; }),
+      commit.end());
   if (!is_hub_word(commit)) {
-    throw Error(ErrorCode::format, "does not hold a commit", {.file = ref.string(), .found = printable(commit)});
+    throw Error(ErrorCode::format, "does not hold a commit",
+                {.file = ref.string(), .found = printable(commit)});
   }
   const fs::path snapshot = snapshots / commit;
   if (!is_folder(snapshot)) {

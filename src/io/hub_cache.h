@@ -16,8 +16,8 @@ struct HubName {
   std::string revision;    // branch, tag or commit; "main" where none was given
 };
 
-// `text` as ORG/NAME[@REVISION], or nothing if it cannot be one (a path with more parts, "..", a file
-// name with .gguf or .safetensors at its end).
+// `text` as ORG/NAME[@REVISION], or nothing if it cannot be one (a path with more parts, "..", a
+// file name with .gguf or .safetensors at its end).
 std::optional<HubName> parse_hub_name(std::string_view text);
 
 // Where the cache is: HF_HUB_CACHE, else $HF_HOME/hub, else $XDG_CACHE_HOME/huggingface/hub, else

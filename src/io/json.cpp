@@ -10,7 +10,8 @@
 namespace neap {
 namespace {
 
-// nlohmann's "[json.exception.parse_error.101] parse error at line 1, column 3: <reason>; last read:
+// nlohmann's "[json.exception.parse_error.101] parse error at line 1, column 3: <reason>; last
+// read:
 // '<bytes of the file>'" down to the reason.
 std::string reason_of(const nlohmann::detail::exception& exception) {
   std::string_view text = exception.what();
@@ -94,8 +95,8 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
   std::uint64_t start_;
   std::size_t max_depth_;
   Json root_;
-  std::vector<Json*> open_;   // containers around the current place; only the last one grows
-  Json* member_ = nullptr;    // where the value of the last key goes
+  std::vector<Json*> open_;  // containers around the current place; only the last one grows
+  Json* member_ = nullptr;   // where the value of the last key goes
 };
 
 void check_size(std::uint64_t size, std::uint64_t limit, const std::string& file) {
@@ -113,7 +114,8 @@ Json parse_json(std::string_view text, const std::string& file, std::uint64_t st
   check_size(text.size(), limits.bytes, file);
   // nlohmann takes a NUL for the end of the text and ignores what follows.
   if (const std::size_t nul = text.find('\0'); nul != text.npos) {
-    throw Error(ErrorCode::format, "not valid JSON: a NUL byte", {.file = file, .offset = start + nul});
+    throw Error(ErrorCode::format, "not valid JSON: a NUL byte",
+                {.file = file, .offset = start + nul});
   }
   StrictBuilder builder(file, start, limits.depth);
   Json::sax_parse(text.begin(), text.end(), &builder);
@@ -130,7 +132,8 @@ std::optional<JsonNode> JsonNode::find(std::string_view key) const {
   if (!value_->is_object()) wrong_type("an object");
   const auto member = value_->find(key);
   if (member == value_->end() || member->is_null()) return {};
-  return JsonNode(*member, file_, path_.empty() ? std::string(key) : path_ + "." + std::string(key));
+  return JsonNode(*member, file_,
+                  path_.empty() ? std::string(key) : path_ + "." + std::string(key));
 }
 
 JsonNode JsonNode::at(std::string_view key) const {
@@ -161,8 +164,8 @@ bool JsonNode::boolean() const {
 
 std::int64_t JsonNode::integer(std::int64_t low, std::int64_t high) const {
   if (!value_->is_number_integer()) wrong_type("an integer");
-  const bool too_large = value_->is_number_unsigned() &&
-                         value_->get<std::uint64_t>() > std::uint64_t{INT64_MAX};
+  const bool too_large =
+      value_->is_number_unsigned() && value_->get<std::uint64_t>() > std::uint64_t{INT64_MAX};
   const auto value = value_->get<std::int64_t>();
   if (too_large || value < low || value > high) {
     fail("out of range", std::to_string(low) + " to " + std::to_string(high));

@@ -1,5 +1,5 @@
-// Strict JSON for files from outside, over nlohmann-json. Not for include/neap: the public headers do
-// not depend on a JSON library.
+// Strict JSON for files from outside, over nlohmann-json. Not for include/neap: the public headers
+// do not depend on a JSON library.
 #pragma once
 
 #include <cstddef>
@@ -20,16 +20,17 @@ struct JsonLimits {
 };
 
 // Throws Error(format) naming `file` and the offset of what is wrong (plus `start`, where the text
-// begins in its file) for anything that RFC 8259 does not allow, ill-formed UTF-8 included; for a key
-// that an object holds twice, which other readers would silently drop; and beyond the limits.
+// begins in its file) for anything that RFC 8259 does not allow, ill-formed UTF-8 included; for a
+// key that an object holds twice, which other readers would silently drop; and beyond the limits.
 Json parse_json(std::string_view text, const std::string& file, std::uint64_t start = 0,
                 const JsonLimits& limits = {});
 
 // All of a small file. Throws Error(io), or Error(format) if it is larger than `max_bytes`.
 std::string read_text_file(const std::string& path, std::uint64_t max_bytes = JsonLimits{}.bytes);
 
-// A place in a JSON document that knows its file and its path from the root ("rope_scaling.factor"),
-// so that every wrong type is an Error(format) naming both. Refers to the document: keep that alive.
+// A place in a JSON document that knows its file and its path from the root
+// ("rope_scaling.factor"), so that every wrong type is an Error(format) naming both. Refers to the
+// document: keep that alive.
 class JsonNode {
  public:
   JsonNode(const Json& value, std::string file, std::string path = {})

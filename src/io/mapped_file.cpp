@@ -70,8 +70,8 @@ void MappedFile::release(std::uint64_t offset, std::uint64_t length) const {
   advise(offset, length, MADV_DONTNEED);
 }
 
-// Rounded outward to whole pages: a neighbour's page that is dropped is merely read again. The return
-// value is ignored because these are hints.
+// Rounded outward to whole pages: a neighbour's page that is dropped is merely read again. The
+// return value is ignored because these are hints.
 void MappedFile::advise(std::uint64_t offset, std::uint64_t length, int advice) const {
   NEAP_CHECK(offset <= size_ && length <= size_ - offset);
   if (length == 0) return;

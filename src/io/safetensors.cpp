@@ -64,7 +64,8 @@ std::string_view header_text(std::span<const std::byte> file, const std::string&
 std::map<std::string, std::string> read_metadata(const JsonNode& node) {
   if (!node.value().is_object()) node.fail("has the wrong type", "an object");
   std::map<std::string, std::string> metadata;
-  for (const auto& [key, value] : node.value().items()) metadata.emplace(key, node.at(key).string());
+  for (const auto& [key, value] : node.value().items())
+    metadata.emplace(key, node.at(key).string());
   return metadata;
 }
 
@@ -73,20 +74,22 @@ std::map<std::string, std::string> read_metadata(const JsonNode& node) {
 TensorInfo read_entry(const JsonNode& node, const std::string& name, const std::string& path) {
   const auto bad = [&](ErrorCode code, const std::string& message, std::string expected,
                        std::string found) -> Error {
-    return {code, message,
+    return {code,
+            message,
             {.file = path, .tensor = printable(name), .expected = expected, .found = found}};
   };
   if (!is_plain_name(name)) throw bad(ErrorCode::format, "not a usable tensor name", "", "");
   if (!node.value().is_object()) node.fail("has the wrong type", "an object");
   for (const auto& [key, value] : node.value().items()) {
     if (key != "dtype" && key != "shape" && key != "data_offsets") {
-      throw bad(ErrorCode::format, "unknown key in the tensor's entry", "dtype, shape, data_offsets",
-                printable(key));
+      throw bad(ErrorCode::format, "unknown key in the tensor's entry",
+                "dtype, shape, data_offsets", printable(key));
     }
   }
   const std::string& dtype = node.at("dtype").string();
   const auto type = dtype_named(dtype);
-  if (!type) throw bad(ErrorCode::unsupported, "has a dtype that Neap does not read", "", printable(dtype));
+  if (!type)
+    throw bad(ErrorCode::unsupported, "has a dtype that Neap does not read", "", printable(dtype));
 
   TensorInfo info{.name = name, .type = *type, .shape = {}, .file = path};
   const JsonNode shape = node.at("shape");
@@ -109,7 +112,8 @@ TensorInfo read_entry(const JsonNode& node, const std::string& name, const std::
   return info;
 }
 
-// Sorts by position, holds the tensors against the data's extent, and makes offsets those of the file.
+// Sorts by position, holds the tensors against the data's extent, and makes offsets those of the
+// file.
 void place(std::vector<TensorInfo>& tensors, std::uint64_t data_start, std::uint64_t file_size,
            const std::string& path) {
   std::sort(tensors.begin(), tensors.end(), [](const TensorInfo& a, const TensorInfo& b) {
@@ -123,7 +127,8 @@ void place(std::vector<TensorInfo>& tensors, std::uint64_t data_start, std::uint
                              .offset = data_start + tensor.offset,
                              .expected = std::to_string(data_start + covered),
                              .found = std::to_string(data_start + tensor.offset)};
-    if (tensor.offset < covered) throw Error(ErrorCode::format, "overlaps the tensor before it", where);
+    if (tensor.offset < covered)
+      throw Error(ErrorCode::format, "overlaps the tensor before it", where);
     if (tensor.offset > covered) throw Error(ErrorCode::format, "leaves a hole before it", where);
     if (tensor.bytes > data_bytes - covered) {
       throw Error(ErrorCode::format, "truncated in this tensor's data",

@@ -22,7 +22,8 @@ std::optional<std::uint64_t> checked_bytes(DType type, const Shape& shape) {
   const std::int64_t row = shape.empty() ? 1 : shape.back();
   if (row % block != 0) return {};
   std::int64_t bytes = 0;
-  if (__builtin_mul_overflow(*elements / block, static_cast<std::int64_t>(block_bytes(type)), &bytes)) {
+  if (__builtin_mul_overflow(*elements / block, static_cast<std::int64_t>(block_bytes(type)),
+                             &bytes)) {
     return {};
   }
   return static_cast<std::uint64_t>(bytes);

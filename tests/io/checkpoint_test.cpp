@@ -37,13 +37,15 @@ std::string bytes_of(const std::string& path) {
 
 // One tensor of `count` bytes (U8).
 std::string one_tensor(const std::string& name, int count) {
-  return safetensors_bytes("{\"" + name + "\":{\"dtype\":\"U8\",\"shape\":[" + std::to_string(count) +
-                               "],\"data_offsets\":[0," + std::to_string(count) + "]}}",
+  return safetensors_bytes("{\"" + name + "\":{\"dtype\":\"U8\",\"shape\":[" +
+                               std::to_string(count) + "],\"data_offsets\":[0," +
+                               std::to_string(count) + "]}}",
                            static_cast<std::size_t>(count));
 }
 
 // Holds every float tensor of `checkpoint` against "<prefix><name>" of the values' golden file.
-void expect_golden_values(const Checkpoint& checkpoint, const std::string& prefix, std::size_t count) {
+void expect_golden_values(const Checkpoint& checkpoint, const std::string& prefix,
+                          std::size_t count) {
   const TempFolder folder;
   const Checkpoint golden = Checkpoint::open(as_model(folder, "all_types.values.safetensors"));
   std::size_t compared = 0;
@@ -54,7 +56,8 @@ void expect_golden_values(const Checkpoint& checkpoint, const std::string& prefi
     const std::vector<float> values = checkpoint.read(tensor);
     ASSERT_EQ(values.size() * sizeof(float), expected->bytes) << tensor.name;
     const auto bytes = golden.bytes(*expected);
-    EXPECT_TRUE(bytes.empty() || std::memcmp(values.data(), bytes.data(), bytes.size()) == 0) << tensor.name;
+    EXPECT_TRUE(bytes.empty() || std::memcmp(values.data(), bytes.data(), bytes.size()) == 0)
+        << tensor.name;
     ++compared;
   }
   EXPECT_EQ(compared, count);
@@ -88,19 +91,24 @@ TEST(CheckpointTest, JoinsTheFilesOfASplitGguf) {
   for (int i = 0; i < 5; ++i) {
     const TensorInfo& tensor = checkpoint.info("t" + std::to_string(i));
     EXPECT_EQ(checkpoint.read(tensor), std::vector<float>(6, static_cast<float>(i)));
-    EXPECT_TRUE(tensor.file.ends_with(i < 2 ? "1-of-00003.gguf" : i < 4 ? "2-of-00003.gguf" : "3-of-00003.gguf"));
+    EXPECT_TRUE(tensor.file.ends_with(i < 2   ? "1-of-00003.gguf"
+                                      : i < 4 ? "2-of-00003.gguf"
+                                              : "3-of-00003.gguf"));
   }
 }
 
 TEST(CheckpointTest, RefusesASplitGgufThatIsIncompleteOrMixedUp) {
   const TempFolder folder;
-  const auto name = [&](int i) { return folder / ("split-0000" + std::to_string(i) + "-of-00003.gguf"); };
+  const auto name = [&](int i) {
+    return folder / ("split-0000" + std::to_string(i) + "-of-00003.gguf");
+  };
   const auto copy = [&](int from, int to) {
     fs::copy_file(kGolden + "split-0000" + std::to_string(from) + "-of-00003.gguf", name(to),
                   fs::copy_options::overwrite_existing);
   };
-  EXPECT_ERROR(Checkpoint::open(kGolden + "split-00002-of-00003.gguf"), ErrorCode::unsupported,
-               "not the first file of a split model (expected " + kGolden + "split-00001-of-00003.gguf)");
+  EXPECT_ERROR(
+      Checkpoint::open(kGolden + "split-00002-of-00003.gguf"), ErrorCode::unsupported,
+      "not the first file of a split model (expected " + kGolden + "split-00001-of-00003.gguf)");
   copy(1, 1), copy(3, 3);
   EXPECT_ERROR(Checkpoint::open(name(1)), ErrorCode::io, name(2) + ": cannot open");
   copy(3, 2);
@@ -121,7 +129,8 @@ TEST(CheckpointTest, RefusesASplitGgufWhoseFilesDoNotAddUp) {
     return folder.write("m-0000" + std::to_string(number + 1) + "-of-00002.gguf", bytes);
   };
   part(1, "b", 3);
-  EXPECT_ERROR(Checkpoint::open(part(0, "a", 3)), ErrorCode::format, "do not add up (expected 3, found 2)");
+  EXPECT_ERROR(Checkpoint::open(part(0, "a", 3)), ErrorCode::format,
+               "do not add up (expected 3, found 2)");
   part(1, "a", 2);
   EXPECT_ERROR(Checkpoint::open(part(0, "a", 2)), ErrorCode::format, "'a': stands in two files");
   part(1, "b", 2);
@@ -149,22 +158,27 @@ TEST(CheckpointTest, JoinsShards) {
 TEST(CheckpointTest, HoldsShardsAgainstTheIndexBothWays) {
   const TempFolder folder;
   EXPECT_ERROR(Checkpoint::open(sharded(folder, R"({"a":"s1.safetensors","b":"s3.safetensors"})")),
-               ErrorCode::io, "/s3.safetensors: missing, although model.safetensors.index.json names it");
-  EXPECT_ERROR(
-      Checkpoint::open(sharded(folder, R"({"a":"s1.safetensors","b":"s2.safetensors","c":"s2.safetensors"})")),
-      ErrorCode::format, "s2.safetensors: 'c': is not in the shard that the index names");
+               ErrorCode::io,
+               "/s3.safetensors: missing, although model.safetensors.index.json names it");
+  EXPECT_ERROR(Checkpoint::open(sharded(
+                   folder, R"({"a":"s1.safetensors","b":"s2.safetensors","c":"s2.safetensors"})")),
+               ErrorCode::format, "s2.safetensors: 'c': is not in the shard that the index names");
   EXPECT_ERROR(Checkpoint::open(sharded(folder, R"({"b":"s2.safetensors","z":"s1.safetensors"})")),
-               ErrorCode::format, "s1.safetensors: 'a': is in this shard, but the index does not say so");
+               ErrorCode::format,
+               "s1.safetensors: 'a': is in this shard, but the index does not say so");
 }
 
 TEST(CheckpointTest, SaysInOneLineWhatIsNoModel) {
   const TempFolder folder;
-  EXPECT_ERROR(Checkpoint::open(folder / "none"), ErrorCode::io, folder / "none: no such file or folder");
+  EXPECT_ERROR(Checkpoint::open(folder / "none"), ErrorCode::io,
+               folder / "none: no such file or folder");
   EXPECT_ERROR(Checkpoint::open(""), ErrorCode::io, "no such file or folder");
-  EXPECT_ERROR(Checkpoint::open(folder.path()), ErrorCode::io, "is not a model: it has no config.json");
+  EXPECT_ERROR(Checkpoint::open(folder.path()), ErrorCode::io,
+               "is not a model: it has no config.json");
   folder.write("config.json", "{}");
   EXPECT_ERROR(Checkpoint::open(folder.path()), ErrorCode::io, "no safetensors weights");
-  EXPECT_ERROR(Checkpoint::open(folder.write("x.txt", "hello")), ErrorCode::format, "not a GGUF file");
+  EXPECT_ERROR(Checkpoint::open(folder.write("x.txt", "hello")), ErrorCode::format,
+               "not a GGUF file");
   EXPECT_ERROR(Checkpoint::open(folder.write("model.safetensors", one_tensor("a", 1))),
                ErrorCode::unsupported, "name the folder that holds it");
 }
@@ -186,7 +200,8 @@ TEST(CheckpointTest, RefusesEveryTruncationOfTheReferencesFiles) {
 TEST(CheckpointTest, AMissingTensorIsNamed) {
   const Checkpoint checkpoint = Checkpoint::open(kGolden + "all_types.gguf");
   EXPECT_EQ(checkpoint.find("none"), nullptr);
-  EXPECT_ERROR(checkpoint.info("none"), ErrorCode::format, "all_types.gguf: 'none': the model has no such tensor");
+  EXPECT_ERROR(checkpoint.info("none"), ErrorCode::format,
+               "all_types.gguf: 'none': the model has no such tensor");
 }
 
 TEST(CheckpointTest, IntegersAreNotReadAsFloats) {
@@ -199,11 +214,13 @@ TEST(CheckpointTest, RowsAreSlicesOfTheWhole) {
   for (const char* name : {"vector", "matrix.weight", "brain.weight", "cube.weight", "four"}) {
     const TensorInfo& tensor = checkpoint.info(name);
     const std::vector<float> whole = checkpoint.read(tensor);
-    const std::int64_t cols = tensor.shape.back(), rows = static_cast<std::int64_t>(whole.size()) / cols;
+    const std::int64_t cols = tensor.shape.back(),
+                       rows = static_cast<std::int64_t>(whole.size()) / cols;
     for (std::int64_t first = 0; first < rows; ++first) {
       std::vector<float> part(static_cast<std::size_t>((rows - first) * cols));
       checkpoint.read_rows(tensor, first, rows - first, part.data());
-      EXPECT_EQ(part, std::vector<float>(whole.begin() + first * cols, whole.end())) << name << first;
+      EXPECT_EQ(part, std::vector<float>(whole.begin() + first * cols, whole.end()))
+          << name << first;
     }
   }
 }
@@ -213,7 +230,9 @@ TEST(CheckpointTest, ThreadsDoNotChangeValues) {
   const TempFolder folder;
   const std::int64_t cols = 100'000, rows = 3;
   const std::string path = folder.write(
-      "m.gguf", GgufBuilder().tensor("x", {cols, rows}, 8, static_cast<std::size_t>(rows * cols / 32 * 34)).build());
+      "m.gguf", GgufBuilder()
+                    .tensor("x", {cols, rows}, 8, static_cast<std::size_t>(rows * cols / 32 * 34))
+                    .build());
   const Checkpoint checkpoint = Checkpoint::open(path);
   std::vector<float> one, three;
   {

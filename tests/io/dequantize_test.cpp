@@ -16,8 +16,9 @@
 namespace neap {
 namespace {
 
-constexpr DType kTypes[] = {DType::f16,  DType::bf16, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1,
-                            DType::q8_0, DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k};
+constexpr DType kTypes[] = {DType::f16,  DType::bf16, DType::q4_0, DType::q4_1,
+                            DType::q5_0, DType::q5_1, DType::q8_0, DType::q2_k,
+                            DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k};
 
 // The committed blocks, or the larger set that `make_gguf_blocks.py --check` names.
 std::string golden_path() {
@@ -36,7 +37,9 @@ class DequantizeTest : public testing::TestWithParam<DType> {
     const TensorInfo& info = tensors_.at(name);
     return file_.bytes().subspan(info.offset, info.bytes);
   }
-  std::span<const std::byte> blocks() const { return tensor(std::string(name_of(GetParam())) + ".blocks"); }
+  std::span<const std::byte> blocks() const {
+    return tensor(std::string(name_of(GetParam())) + ".blocks");
+  }
   std::vector<float> expected() const {
     const auto bytes = tensor(std::string(name_of(GetParam())) + ".values");
     std::vector<float> values(bytes.size() / sizeof(float));
@@ -53,7 +56,8 @@ void expect_same_bits(const std::vector<float>& found, const std::vector<float>&
   ASSERT_EQ(found.size(), expected.size());
   for (std::size_t i = 0; i < found.size(); ++i) {
     const bool both_nan = std::isnan(found[i]) && std::isnan(expected[i]);
-    ASSERT_TRUE(both_nan || std::bit_cast<std::uint32_t>(found[i]) == std::bit_cast<std::uint32_t>(expected[i]))
+    ASSERT_TRUE(both_nan ||
+                std::bit_cast<std::uint32_t>(found[i]) == std::bit_cast<std::uint32_t>(expected[i]))
         << "element " << i << ": " << found[i] << ", expected " << expected[i];
   }
 }
@@ -77,7 +81,8 @@ TEST_P(DequantizeTest, AnyBlockStandsAlone) {
   const std::size_t elements = block_elements(GetParam()), bytes = block_bytes(GetParam());
   std::vector<float> values(expected().size());
   for (std::size_t b = 0; b < values.size() / elements; ++b) {
-    dequantize_blocks(GetParam(), blocks().data() + b * bytes, values.data() + b * elements, elements);
+    dequantize_blocks(GetParam(), blocks().data() + b * bytes, values.data() + b * elements,
+                      elements);
   }
   expect_same_bits(values, expected());
 }

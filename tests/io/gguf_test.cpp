@@ -64,7 +64,8 @@ TEST(GgufTest, ReadsWhatTheReferenceWrites) {
   EXPECT_EQ(file.floats("test.array.float32"), (std::vector<float>{0.5f, 0.5f}));
   EXPECT_EQ(file.floats("test.array.float64"), (std::vector<float>{0.0f, 0.0f}));
   EXPECT_EQ(file.strings("test.array.string"), (std::vector<std::string>{"naïve 名", "naïve 名"}));
-  EXPECT_EQ(std::get<std::vector<bool>>(*file.find("test.array.bool")), (std::vector<bool>{false, false}));
+  EXPECT_EQ(std::get<std::vector<bool>>(*file.find("test.array.bool")),
+            (std::vector<bool>{false, false}));
   ASSERT_EQ(file.tensors().size(), 7u);
   EXPECT_EQ(file.tensors()[5].shape, (Shape{2, 1, 3, 4}));
   EXPECT_EQ(file.tensors()[6].type, DType::i32);
@@ -83,7 +84,8 @@ TEST(GgufTest, SaysWhichTensorATruncationHits) {
   EXPECT_ERROR(parse(whole.substr(0, whole.size() - 29)), ErrorCode::format,
                "m.gguf: 'y': offset " + std::to_string(whole.size() - 64) +
                    ": truncated in this tensor's data (expected 36 bytes, found 35)");
-  EXPECT_ERROR(parse(whole.substr(0, whole.size() - 1)), ErrorCode::format, "truncated in its last padding");
+  EXPECT_ERROR(parse(whole.substr(0, whole.size() - 1)), ErrorCode::format,
+               "truncated in its last padding");
   EXPECT_ERROR(parse(whole.substr(0, whole.find("bools") + 3)), ErrorCode::format,
                "string runs past the end of the file (expected at most 3 bytes, found 5)");
 }
@@ -115,14 +117,16 @@ TEST(GgufTest, ReadsVersions2And3AndRefusesOthers) {
 TEST(GgufTest, RefusesOtherFiles) {
   GgufBuilder builder = sample();
   builder.magic = "GGML";
-  EXPECT_ERROR(parse(builder), ErrorCode::format, "not a GGUF file (expected it to begin with GGUF, found GGML)");
+  EXPECT_ERROR(parse(builder), ErrorCode::format,
+               "not a GGUF file (expected it to begin with GGUF, found GGML)");
   EXPECT_ERROR(parse(std::string()), ErrorCode::format, "not a GGUF file");
 }
 
 TEST(GgufTest, RefusesCountsThatTheFileHasNoRoomFor) {
   GgufBuilder builder = sample();
   builder.tensor_count = std::int64_t{1} << 60;
-  EXPECT_ERROR(parse(builder), ErrorCode::format, "offset 8: more tensors than the file has room for");
+  EXPECT_ERROR(parse(builder), ErrorCode::format,
+               "offset 8: more tensors than the file has room for");
   builder = sample();
   builder.pair_count = 1000;
   EXPECT_ERROR(parse(builder), ErrorCode::format, "offset 16: more metadata pairs than");
@@ -142,7 +146,8 @@ TEST(GgufTest, RefusesStringsLongerThanTheFile) {
 TEST(GgufTest, RefusesBadKeys) {
   EXPECT_ERROR(parse(GgufBuilder().string("", "v").string("b", "w")), ErrorCode::format,
                "not a usable metadata key");
-  EXPECT_ERROR(parse(GgufBuilder().string("a\x1b[0m", "v")), ErrorCode::format, "not a usable metadata key");
+  EXPECT_ERROR(parse(GgufBuilder().string("a\x1b[0m", "v")), ErrorCode::format,
+               "not a usable metadata key");
   EXPECT_ERROR(parse(GgufBuilder().string("a", "v").string("a", "w")), ErrorCode::format,
                "'a': offset 46: the same metadata key stands twice");
   EXPECT_ERROR(parse(GgufBuilder().string(std::string(65536, 'k'), std::string(65536, 'v'))),
@@ -152,16 +157,20 @@ TEST(GgufTest, RefusesBadKeys) {
 TEST(GgufTest, RefusesBadValues) {
   EXPECT_ERROR(parse(GgufBuilder().raw("a", 13, "\1")), ErrorCode::format,
                "'a': offset 33: not a metadata type (expected 0 to 12, found 13)");
-  EXPECT_ERROR(parse(GgufBuilder().raw("a", test::kBool, "\2")), ErrorCode::format, "not a boolean");
+  EXPECT_ERROR(parse(GgufBuilder().raw("a", test::kBool, "\2")), ErrorCode::format,
+               "not a boolean");
   EXPECT_ERROR(parse(GgufBuilder().array("a", test::kArray, 0, "")), ErrorCode::unsupported,
                "arrays of arrays");
-  EXPECT_ERROR(parse(GgufBuilder().array("a", 99, 0, "")), ErrorCode::format, "not a metadata type");
+  EXPECT_ERROR(parse(GgufBuilder().array("a", 99, 0, "")), ErrorCode::format,
+               "not a metadata type");
 }
 
 TEST(GgufTest, HonoursAlignment) {
   GgufBuilder builder;
   builder.alignment = 256;
-  builder.scalar("general.alignment", test::kU32, std::uint32_t{256}).tensor("x", {1}, 0, 4).tensor("y", {1}, 0, 4);
+  builder.scalar("general.alignment", test::kU32, std::uint32_t{256})
+      .tensor("x", {1}, 0, 4)
+      .tensor("y", {1}, 0, 4);
   const GgufFile file = parse(builder);
   EXPECT_EQ(file.tensors()[0].offset % 256, 0u);
   EXPECT_EQ(file.tensors()[1].offset, file.tensors()[0].offset + 256);
@@ -180,32 +189,39 @@ TEST(GgufTest, RefusesAlignmentsThatAreNone) {
 }
 
 TEST(GgufTest, RefusesBadTensorNames) {
-  EXPECT_ERROR(parse(GgufBuilder().tensor("", {1}, 0, 4)), ErrorCode::format, "not a usable tensor name");
-  EXPECT_ERROR(parse(GgufBuilder().tensor("x\n", {1}, 0, 4)), ErrorCode::format, "not a usable tensor name");
+  EXPECT_ERROR(parse(GgufBuilder().tensor("", {1}, 0, 4)), ErrorCode::format,
+               "not a usable tensor name");
+  EXPECT_ERROR(parse(GgufBuilder().tensor("x\n", {1}, 0, 4)), ErrorCode::format,
+               "not a usable tensor name");
   EXPECT_NO_THROW(parse(GgufBuilder().tensor(std::string(63, 'x'), {1}, 0, 4)));
   EXPECT_ERROR(parse(GgufBuilder().tensor(std::string(64, 'x'), {1}, 0, 4)), ErrorCode::format,
                "string is too long (expected at most 63 bytes, found 64)");
-  EXPECT_ERROR(parse(GgufBuilder().tensor("x", {1}, 0, 4).tensor("x", {1}, 0, 4)), ErrorCode::format,
-               "'x': offset 57: the same tensor name stands twice");
+  EXPECT_ERROR(parse(GgufBuilder().tensor("x", {1}, 0, 4).tensor("x", {1}, 0, 4)),
+               ErrorCode::format, "'x': offset 57: the same tensor name stands twice");
 }
 
 TEST(GgufTest, RefusesBadDimensions) {
   EXPECT_ERROR(parse(GgufBuilder().tensor("x", {1, 1, 1, 1, 1}, 0, 4)), ErrorCode::format,
                "'x': offset 33: has too many dimensions");
-  EXPECT_ERROR(parse(GgufBuilder().tensor("x", {-1}, 0, 4)), ErrorCode::format, "negative dimension");
-  EXPECT_ERROR(parse(GgufBuilder().tensor("x", {48}, 2, 27)), ErrorCode::format,
-               "'x': offset 49: dimensions overflow or do not divide into blocks (expected rows of a "
-               "multiple of 32, found [48])");
+  EXPECT_ERROR(parse(GgufBuilder().tensor("x", {-1}, 0, 4)), ErrorCode::format,
+               "negative dimension");
+  EXPECT_ERROR(
+      parse(GgufBuilder().tensor("x", {48}, 2, 27)), ErrorCode::format,
+      "'x': offset 49: dimensions overflow or do not divide into blocks (expected rows of a "
+      "multiple of 32, found [48])");
   // 16 * 2 elements are a whole block, but a row is not.
-  EXPECT_ERROR(parse(GgufBuilder().tensor("x", {16, 2}, 2, 18)), ErrorCode::format, "do not divide");
-  EXPECT_ERROR(parse(GgufBuilder().tensor("x", {std::int64_t{1} << 32, std::int64_t{1} << 32}, 0, 4)),
-               ErrorCode::format, "dimensions overflow");
+  EXPECT_ERROR(parse(GgufBuilder().tensor("x", {16, 2}, 2, 18)), ErrorCode::format,
+               "do not divide");
+  EXPECT_ERROR(
+      parse(GgufBuilder().tensor("x", {std::int64_t{1} << 32, std::int64_t{1} << 32}, 0, 4)),
+      ErrorCode::format, "dimensions overflow");
   EXPECT_ERROR(parse(GgufBuilder().tensor("x", {std::int64_t{1} << 62}, 0, 4)), ErrorCode::format,
                "dimensions overflow");
 }
 
 TEST(GgufTest, AcceptsScalarsAndEmptyTensors) {
-  const GgufFile file = parse(GgufBuilder().tensor("s", {}, 0, 4).tensor("e", {0, 5}, 0, 0).tensor("t", {1}, 0, 4));
+  const GgufFile file =
+      parse(GgufBuilder().tensor("s", {}, 0, 4).tensor("e", {0, 5}, 0, 0).tensor("t", {1}, 0, 4));
   EXPECT_EQ(file.tensors()[0].shape, Shape{});
   EXPECT_EQ(file.tensors()[1].bytes, 0u);
 }
@@ -213,9 +229,12 @@ TEST(GgufTest, AcceptsScalarsAndEmptyTensors) {
 TEST(GgufTest, RefusesTypesThatItDoesNotReadByName) {
   EXPECT_ERROR(parse(GgufBuilder().tensor("x", {32}, 20, 18)), ErrorCode::unsupported,
                "m.gguf: 'x': offset 45: is of a type that Neap does not read (found IQ4_NL)");
-  EXPECT_ERROR(parse(GgufBuilder().tensor("x", {32}, 39, 17)), ErrorCode::unsupported, "found MXFP4");
-  EXPECT_ERROR(parse(GgufBuilder().tensor("x", {32}, 4, 17)), ErrorCode::format, "not a ggml type (found 4)");
-  EXPECT_ERROR(parse(GgufBuilder().tensor("x", {32}, 999, 17)), ErrorCode::format, "not a ggml type");
+  EXPECT_ERROR(parse(GgufBuilder().tensor("x", {32}, 39, 17)), ErrorCode::unsupported,
+               "found MXFP4");
+  EXPECT_ERROR(parse(GgufBuilder().tensor("x", {32}, 4, 17)), ErrorCode::format,
+               "not a ggml type (found 4)");
+  EXPECT_ERROR(parse(GgufBuilder().tensor("x", {32}, 999, 17)), ErrorCode::format,
+               "not a ggml type");
 }
 
 TEST(GgufTest, RefusesDataThatIsNotInListingOrder) {
@@ -226,12 +245,14 @@ TEST(GgufTest, RefusesDataThatIsNotInListingOrder) {
 }
 
 TEST(GgufMetadataTest, NamesKeyAndWhatWasFound) {
-  const GgufFile file = parse(sample().scalar("f", test::kF32, 0.25f).scalar("u", test::kU64, ~std::uint64_t{0}));
+  const GgufFile file =
+      parse(sample().scalar("f", test::kF32, 0.25f).scalar("u", test::kU64, ~std::uint64_t{0}));
   EXPECT_ERROR(file.integer("none"), ErrorCode::format,
                "m.gguf: 'none': metadata key is missing (expected an integer)");
-  EXPECT_ERROR(file.integer("general.architecture"), ErrorCode::format,
-               "'general.architecture': metadata value is not of the right kind (expected an integer, "
-               "found string 'llama')");
+  EXPECT_ERROR(
+      file.integer("general.architecture"), ErrorCode::format,
+      "'general.architecture': metadata value is not of the right kind (expected an integer, "
+      "found string 'llama')");
   EXPECT_ERROR(file.integer("u"), ErrorCode::format, "found u64 18446744073709551615");
   EXPECT_ERROR(file.integer("f"), ErrorCode::format, "found f32 0.25");
   EXPECT_ERROR(file.number("general.architecture"), ErrorCode::format, "expected a number");

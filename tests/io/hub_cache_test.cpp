@@ -29,8 +29,10 @@ class Variable {
 
  private:
   void set(const std::optional<std::string>& value) {
-    if (value) ::setenv(name_, value->c_str(), 1);
-    else ::unsetenv(name_);
+    if (value)
+      ::setenv(name_, value->c_str(), 1);
+    else
+      ::unsetenv(name_);
   }
   const char* name_;
   std::optional<std::string> before_;
@@ -46,8 +48,8 @@ TEST(HubNameTest, SplitsRepositoryAndRevision) {
 }
 
 TEST(HubNameTest, TakesPathsForWhatTheyAre) {
-  for (const char* text : {"", "name", "/a/b", "./a", "../a", "a/..", "a/b/c", "a/", "a b/c", "a/b@", "a/b@../x",
-                           "a/b@x//y", "a/m.gguf", "a/m.safetensors", "~/a"}) {
+  for (const char* text : {"", "name", "/a/b", "./a", "../a", "a/..", "a/b/c", "a/", "a b/c",
+                           "a/b@", "a/b@../x", "a/b@x//y", "a/m.gguf", "a/m.safetensors", "~/a"}) {
     EXPECT_FALSE(parse_hub_name(text)) << text;
   }
 }

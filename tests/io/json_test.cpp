@@ -18,13 +18,15 @@ TEST(JsonTest, BuildsTheSameDocumentAsThePlainParser) {
 }
 
 TEST(JsonTest, NamesFileAndOffsetOfASyntaxError) {
-  EXPECT_ERROR(parse("{\"a\": }"), ErrorCode::format, "f.json: offset 6: not valid JSON: syntax error");
+  EXPECT_ERROR(parse("{\"a\": }"), ErrorCode::format,
+               "f.json: offset 6: not valid JSON: syntax error");
   EXPECT_ERROR(parse_json("{\"a\": }", "f", 8), ErrorCode::format, "offset 14:");
   EXPECT_ERROR(parse(""), ErrorCode::format, "not valid JSON");
   EXPECT_ERROR(parse("[1] 2"), ErrorCode::format, "not valid JSON");
   EXPECT_ERROR(parse("[1e999]"), ErrorCode::format, "not valid JSON");
   EXPECT_ERROR(parse("[NaN]"), ErrorCode::format, "not valid JSON");
-  EXPECT_ERROR(parse(std::string_view("[1]\0[2]", 7)), ErrorCode::format, "offset 3: not valid JSON: a NUL");
+  EXPECT_ERROR(parse(std::string_view("[1]\0[2]", 7)), ErrorCode::format,
+               "offset 3: not valid JSON: a NUL");
 }
 
 TEST(JsonTest, RefusesIllFormedUtf8WithoutRepeatingIt) {
@@ -102,7 +104,8 @@ TEST_F(JsonNodeTest, NamesFileKeyAndBothTypesOfAWrongValue) {
 TEST_F(JsonNodeTest, HoldsIntegersToTheirRange) {
   EXPECT_EQ(root_.at("int").integer(7, 7), 7);
   EXPECT_ERROR(root_.at("int").integer(8), ErrorCode::format, "out of range");
-  EXPECT_ERROR(root_.at("int").integer(0, 6), ErrorCode::format, "out of range (expected 0 to 6, found 7)");
+  EXPECT_ERROR(root_.at("int").integer(0, 6), ErrorCode::format,
+               "out of range (expected 0 to 6, found 7)");
   EXPECT_ERROR(root_.at("big").integer(), ErrorCode::format, "out of range");
 }
 

@@ -44,7 +44,8 @@ TEST(MappedFileTest, BytesSurviveReleaseAndMove) {
 
 TEST(MappedFileTest, NamesTheFileAndTheSystemsReason) {
   const test::TempFolder folder;
-  EXPECT_ERROR(MappedFile(folder / "none"), ErrorCode::io, folder / "none: cannot open: No such file");
+  EXPECT_ERROR(MappedFile(folder / "none"), ErrorCode::io,
+               folder / "none: cannot open: No such file");
 }
 
 TEST(MappedFileTest, RefusesFoldersAndPipes) {

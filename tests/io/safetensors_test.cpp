@@ -23,7 +23,8 @@ SafetensorsHeader parse(std::string_view header, std::size_t data_bytes) {
 // A header of one tensor "a": F32 [3], 12 bytes, with one part replaced.
 std::string one(const std::string& dtype = R"("F32")", const std::string& shape = "[3]",
                 const std::string& offsets = "[0,12]") {
-  return R"({"a":{"dtype":)" + dtype + R"(,"shape":)" + shape + R"(,"data_offsets":)" + offsets + "}}";
+  return R"({"a":{"dtype":)" + dtype + R"(,"shape":)" + shape + R"(,"data_offsets":)" + offsets +
+         "}}";
 }
 
 TEST(SafetensorsTest, ReadsTensorsInTheOrderOfTheirData) {
@@ -59,14 +60,22 @@ TEST(SafetensorsTest, ReadsWhatTheReferenceWrites) {
   const auto header = parse_safetensors(file.bytes(), file.path());
   EXPECT_EQ(header.metadata.at("format"), "pt");
   const std::map<std::string, std::pair<DType, Shape>> expected = {
-      {"f64", {DType::f64, {3, 4}}},         {"f32", {DType::f32, {3, 4}}},
-      {"f16", {DType::f16, {3, 4}}},         {"bf16", {DType::bf16, {3, 4}}},
-      {"f8_e4m3", {DType::f8_e4m3, {3, 4}}}, {"f8_e5m2", {DType::f8_e5m2, {3, 4}}},
-      {"scalar", {DType::f32, {}}},          {"empty", {DType::f32, {0, 7}}},
-      {"cube", {DType::bf16, {2, 3, 4}}},    {"naïve.名", {DType::f32, {5}}},
-      {"boolean", {DType::boolean, {3}}},    {"i64", {DType::i64, {5}}},
-      {"i32", {DType::i32, {5}}},            {"i16", {DType::i16, {5}}},
-      {"i8", {DType::i8, {5}}},              {"u8", {DType::u8, {5}}}};
+      {"f64", {DType::f64, {3, 4}}},
+      {"f32", {DType::f32, {3, 4}}},
+      {"f16", {DType::f16, {3, 4}}},
+      {"bf16", {DType::bf16, {3, 4}}},
+      {"f8_e4m3", {DType::f8_e4m3, {3, 4}}},
+      {"f8_e5m2", {DType::f8_e5m2, {3, 4}}},
+      {"scalar", {DType::f32, {}}},
+      {"empty", {DType::f32, {0, 7}}},
+      {"cube", {DType::bf16, {2, 3, 4}}},
+      {"naïve.名", {DType::f32, {5}}},
+      {"boolean", {DType::boolean, {3}}},
+      {"i64", {DType::i64, {5}}},
+      {"i32", {DType::i32, {5}}},
+      {"i16", {DType::i16, {5}}},
+      {"i8", {DType::i8, {5}}},
+      {"u8", {DType::u8, {5}}}};
   std::map<std::string, std::pair<DType, Shape>> found;
   for (const TensorInfo& tensor : header.tensors) found[tensor.name] = {tensor.type, tensor.shape};
   EXPECT_EQ(found, expected);
@@ -125,8 +134,8 @@ TEST(SafetensorsTest, RefusesIncompleteOrForeignEntries) {
 }
 
 TEST(SafetensorsTest, RefusesUnusableNames) {
-  EXPECT_ERROR(parse(R"({"":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})", 0), ErrorCode::format,
-               "not a usable tensor name");
+  EXPECT_ERROR(parse(R"({"":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})", 0),
+               ErrorCode::format, "not a usable tensor name");
   EXPECT_ERROR(parse(R"({"a\nb":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})", 0),
                ErrorCode::format, "'a\\x0ab': not a usable tensor name");
 }
@@ -140,23 +149,28 @@ TEST(SafetensorsTest, RefusesUnknownDtypesByName) {
 
 TEST(SafetensorsTest, RefusesShapesThatAreNone) {
   EXPECT_ERROR(parse(one(R"("F32")", "[-3]"), 12), ErrorCode::format, "'a.shape[0]': out of range");
-  EXPECT_ERROR(parse(one(R"("F32")", "[3.0]"), 12), ErrorCode::format, "'a.shape[0]': has the wrong");
+  EXPECT_ERROR(parse(one(R"("F32")", "[3.0]"), 12), ErrorCode::format,
+               "'a.shape[0]': has the wrong");
   EXPECT_ERROR(parse(one(R"("F32")", "3"), 12), ErrorCode::format, "'a.shape'");
-  EXPECT_ERROR(parse(one(R"("F32")", "[18446744073709551615]"), 12), ErrorCode::format, "out of range");
+  EXPECT_ERROR(parse(one(R"("F32")", "[18446744073709551615]"), 12), ErrorCode::format,
+               "out of range");
 }
 
 TEST(SafetensorsTest, RefusesSizesThatOverflow) {
   // 2^32 * 2^32 elements, and 2^62 elements of four bytes.
-  EXPECT_ERROR(parse(one(R"("U8")", "[4294967296,4294967296]"), 12), ErrorCode::format, "too large");
+  EXPECT_ERROR(parse(one(R"("U8")", "[4294967296,4294967296]"), 12), ErrorCode::format,
+               "too large");
   EXPECT_ERROR(parse(one(R"("F32")", "[4611686018427387904]"), 12), ErrorCode::format, "too large");
   // A zero does not excuse the others: whoever multiplies some of the dimensions must be safe.
-  EXPECT_ERROR(parse(one(R"("U8")", "[4294967296,4294967296,0]", "[0,0]"), 0), ErrorCode::format, "too large");
+  EXPECT_ERROR(parse(one(R"("U8")", "[4294967296,4294967296,0]", "[0,0]"), 0), ErrorCode::format,
+               "too large");
 }
 
 TEST(SafetensorsTest, RefusesOffsetsThatDisagreeWithShape) {
-  EXPECT_ERROR(parse(one(R"("F32")", "[3]", "[0,8]"), 12), ErrorCode::format,
-               "'a': data_offsets do not agree with dtype and shape (expected 12 bytes for F32 [3], "
-               "found [0, 8])");
+  EXPECT_ERROR(
+      parse(one(R"("F32")", "[3]", "[0,8]"), 12), ErrorCode::format,
+      "'a': data_offsets do not agree with dtype and shape (expected 12 bytes for F32 [3], "
+      "found [0, 8])");
   EXPECT_ERROR(parse(one(R"("F32")", "[3]", "[12,0]"), 12), ErrorCode::format, "do not agree");
   EXPECT_ERROR(parse(one(R"("F32")", "[3]", "[0]"), 12), ErrorCode::format, "[begin, end]");
   EXPECT_ERROR(parse(one(R"("F32")", "[3]", "[-12,0]"), 12), ErrorCode::format, "out of range");
@@ -165,7 +179,8 @@ TEST(SafetensorsTest, RefusesOffsetsThatDisagreeWithShape) {
 TEST(SafetensorsTest, RefusesHolesOverlapsAndTrailingBytes) {
   const auto two = [](const std::string& second) {
     return R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},)"
-           R"("b":{"dtype":"U8","shape":[4],"data_offsets":)" + second + "}}";
+           R"("b":{"dtype":"U8","shape":[4],"data_offsets":)" +
+           second + "}}";
   };
   EXPECT_NO_THROW(parse(two("[4,8]"), 8));
   EXPECT_ERROR(parse(two("[5,9]"), 9), ErrorCode::format, "'b': offset ");
@@ -187,10 +202,12 @@ TEST(SafetensorsIndexTest, GroupsTensorsByShard) {
 TEST(SafetensorsIndexTest, RefusesWhatIsNoIndex) {
   const auto index = [](const char* text) { return parse_safetensors_index(text, "i.json"); };
   EXPECT_ERROR(index("{}"), ErrorCode::format, "i.json: 'weight_map': missing");
-  EXPECT_ERROR(index(R"({"weight_map":[]})"), ErrorCode::format, "'weight_map': has the wrong type");
+  EXPECT_ERROR(index(R"({"weight_map":[]})"), ErrorCode::format,
+               "'weight_map': has the wrong type");
   EXPECT_ERROR(index(R"({"weight_map":{}})"), ErrorCode::format, "names no tensor");
   EXPECT_ERROR(index(R"({"weight_map":{"a":1}})"), ErrorCode::format, "'a': has the wrong type");
-  EXPECT_ERROR(index(R"({"weight_map":{"a":"../x"}})"), ErrorCode::format, "not the name of a file");
+  EXPECT_ERROR(index(R"({"weight_map":{"a":"../x"}})"), ErrorCode::format,
+               "not the name of a file");
   EXPECT_ERROR(index(R"({"weight_map":{"a":""}})"), ErrorCode::format, "not the name of a file");
   EXPECT_ERROR(index(R"({"weight_map":{"a":"x","a":"y"}})"), ErrorCode::format, "the same key");
 }

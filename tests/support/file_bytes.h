@@ -29,7 +29,19 @@ inline std::string safetensors_bytes(std::string_view header, std::size_t data_b
 
 // Metadata types by GGUF's numbers.
 enum GgufType : std::uint32_t {
-  kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64
+  kU8,
+  kI8,
+  kU16,
+  kI16,
+  kU32,
+  kI32,
+  kF32,
+  kBool,
+  kString,
+  kArray,
+  kU64,
+  kI64,
+  kF64
 };
 
 class GgufBuilder {
@@ -75,8 +87,8 @@ class GgufBuilder {
 
   // dims: fastest first, as in the file. Data: `bytes` bytes of value 1, placed after the tensor
   // before it; `shift` is added to the offset that the header gives.
-  GgufBuilder& tensor(std::string_view name, const std::vector<std::int64_t>& dims, std::uint32_t type,
-                      std::size_t bytes, std::int64_t shift = 0) {
+  GgufBuilder& tensor(std::string_view name, const std::vector<std::int64_t>& dims,
+                      std::uint32_t type, std::size_t bytes, std::int64_t shift = 0) {
     infos_ += text(name);
     append(infos_, static_cast<std::uint32_t>(dims.size()));
     for (const std::int64_t dim : dims) append(infos_, dim);
@@ -99,7 +111,9 @@ class GgufBuilder {
   }
 
  private:
-  void pad(std::string& bytes) const { bytes.append((alignment - bytes.size() % alignment) % alignment, '\0'); }
+  void pad(std::string& bytes) const {
+    bytes.append((alignment - bytes.size() % alignment) % alignment, '\0');
+  }
 
   std::string pairs_, infos_, data_;
   std::int64_t pairs_written_ = 0, tensors_written_ = 0;
