@@ -54,18 +54,26 @@ struct GroupSearch {
       return {portable_scale(shrink * scale), zero};
     }
     const float scale = portable_scale(shrink * (high - low) / highest);
-    return {scale, std::clamp(std::nearbyint(-low / ((high - low) / highest)), 0.0f, highest)};
+    return {scale, std::clamp(std::nearbyint(-shrink * low / scale), 0.0f, highest)};
+  }
+
+  float error(Candidate c) const {
+    return weighted_error(weight, importance, count, c.scale, c.zero, highest);
   }
 
   Candidate best() const {
     Candidate best = full_range(1);
     if (search == GridSearch::range) return best;
-    float least = std::numeric_limits<float>::infinity();
+    float least = error(best);
     for (int k = 0; k < kShrinks; ++k) {
-      const Candidate c = full_range(1 - kShrinkStep * static_cast<float>(k));
-      const float error = weighted_error(weight, importance, count, c.scale, c.zero, highest);
-      if (error < least) {
-        least = error;
+      const Candidate middle = full_range(1 - kShrinkStep * static_cast<float>(k));
+      for (const float shift : {0.0f, -1.0f, 1.0f}) {
+        if (shift != 0 && symmetric) continue;
+        const Candidate c{middle.scale, middle.zero + shift};
+        if (c.zero < 0 || c.zero > highest) continue;
+        const float here = error(c);
+        if (here >= least) continue;
+        least = here;
         best = c;
       }
     }
@@ -83,7 +91,7 @@ float portable_scale(float value) {
   return std::clamp(bf16_to_float(float_to_bf16(value)), kSmallestScale, kLargestScale);
 }
 
-void require_layout(const GroupLayout& layout) {
+Grid empty_grid(const GroupLayout& layout, std::size_t rows, std::size_t cols) {
   if (layout.bits < 1 || layout.bits > 8) {
     throw Error(ErrorCode::argument, "bits must lie in 1 .. 8",
                 {.found = std::to_string(layout.bits)});
@@ -92,16 +100,18 @@ void require_layout(const GroupLayout& layout) {
     throw Error(ErrorCode::argument, "a group holds at least one input, or 0 stands for the whole row",
                 {.found = std::to_string(layout.group)});
   }
+  Grid grid{layout, cols, {}, {}};
+  const std::size_t groups = (cols + grid.group_width() - 1) / grid.group_width();
+  grid.scales = Matrix<float>(rows, groups);
+  grid.zeros = Matrix<float>(rows, groups);
+  return grid;
 }
 
 Grid make_grid(MatrixView<const float> weight, const GroupLayout& layout, GridSearch search,
                std::span<const float> importance) {
-  require_layout(layout);
   NEAP_CHECK(importance.empty() || importance.size() == weight.cols);
-  Grid grid{layout, weight.cols, {}, {}};
-  const std::size_t width = grid.group_width(), groups = (weight.cols + width - 1) / width;
-  grid.scales = Matrix<float>(weight.rows, groups);
-  grid.zeros = Matrix<float>(weight.rows, groups);
+  Grid grid = empty_grid(layout, weight.rows, weight.cols);
+  const std::size_t width = grid.group_width(), groups = grid.scales.cols();
   const std::vector<float> ones(importance.empty() ? weight.cols : 0, 1.0f);
   const float* weights = importance.empty() ? ones.data() : importance.data();
   parallel_for((weight.rows + kRowsPerTile - 1) / kRowsPerTile, [&](std::size_t tile) {

@@ -25,11 +25,14 @@ struct Grid {
 
 enum class GridSearch {
   range,     // smallest and largest weight of the group
-  weighted,  // least sum of importance_i (w_i - w^_i)^2 over shrunk ranges
+  weighted,  // least sum of importance_i (w_i - w^_i)^2 over shrunk ranges and shifted zeros
 };
 
+// Room for a layer's scales and zeros, all 0. Throws Error(argument) for a layout out of range.
+Grid empty_grid(const GroupLayout& layout, std::size_t rows, std::size_t cols);
+
 // The nearest value with at most 8 significant bits in fp16's normal range: it is then exact in fp16 and
-// in bf16, so that a file of either kind holds the grid that was solved on. value: finite, > 0.
+// in bf16, so that a file of either kind holds the grid that was solved on. value: finite, >= 0.
 float portable_scale(float value);
 
 // weight: (rows, cols), finite. importance: cols weights >= 0 of the squared error, or empty: all 1.

@@ -37,6 +37,15 @@ void require_finite(MatrixView<const float> weight) {
   }
 }
 
+void require_sound(const LayerSystem& system, MatrixView<const float> weight,
+                   const SolveOptions& options) {
+  NEAP_CHECK(weight.rows > 0 && weight.cols == system.inputs());
+  if (options.paths < 0 || options.descent_sweeps < 0) {
+    throw Error(ErrorCode::argument, "paths and sweeps must not be negative");
+  }
+  require_finite(weight);
+}
+
 // What one tile of rows carries from stage to stage; all by position.
 struct Tile {
   std::size_t first = 0, rows = 0;
@@ -48,9 +57,9 @@ struct Tile {
 
 class LayerSolver {
  public:
-  LayerSolver(const LayerSystem& system, MatrixView<const float> weight, const Grid& grid,
+  LayerSolver(const LayerSystem& system, MatrixView<const float> weight,
               const SolveOptions& options, std::uint64_t key)
-      : system_(system), weight_(weight), grid_(grid), options_(options), key_(key) {
+      : system_(system), weight_(weight), options_(options), key_(key) {
     const std::size_t rows = rows_per_tile(weight.rows);
     for (std::size_t first = 0; first < weight.rows; first += rows) {
       Tile tile;
@@ -60,8 +69,20 @@ class LayerSolver {
     }
   }
 
-  LayerSolution solve() {
+  LayerSolution solve(const GroupLayout& layout) {
     set_targets();
+    search_grid(layout);
+    return decide();
+  }
+
+  LayerSolution solve(const Grid& grid) {
+    set_targets();
+    grid_ = grid;
+    return decide();
+  }
+
+ private:
+  LayerSolution decide() {
     if (system_.options().masked_target) {
       masked_walk();
     } else {
@@ -73,7 +94,6 @@ class LayerSolver {
     return {collect(), report_};
   }
 
- private:
   double walk_flops() const {  // of one path over all rows
     return static_cast<double>(weight_.rows) * weight_.cols * weight_.cols;
   }
@@ -91,6 +111,26 @@ class LayerSolver {
       system_.to_target(tile.target);
     });
     report_.target = {watch.seconds(), system_.drift().empty() ? 0 : 4 * walk_flops()};
+  }
+
+  // The scales serve the targets, in the metric that is left when the other inputs make up for an error.
+  void search_grid(const GroupLayout& layout) {
+    const Stopwatch watch;
+    grid_ = empty_grid(layout, weight_.rows, weight_.cols);
+    parallel_for(tiles_.size(), [&](std::size_t k) {
+      const Tile& tile = tiles_[k];
+      Matrix<float> by_input(tile.rows, weight_.cols);
+      for (std::size_t p = 0; p < weight_.cols; ++p) {
+        for (std::size_t r = 0; r < tile.rows; ++r) {
+          by_input(r, system_.input_at()[p]) = tile.target(p, r);
+        }
+      }
+      const Grid grid = make_grid(by_input, layout, options_.grid, system_.conditional_gram());
+      const std::size_t count = grid.scales.rows() * grid.scales.cols();
+      std::copy_n(grid.scales.data(), count, grid_.scales.row(tile.first));
+      std::copy_n(grid.zeros.data(), count, grid_.zeros.row(tile.first));
+    });
+    report_.grid = {watch.seconds(), 0};
   }
 
   void walk() {
@@ -244,7 +284,7 @@ class LayerSolver {
 
   const LayerSystem& system_;
   MatrixView<const float> weight_;
-  const Grid& grid_;
+  Grid grid_;
   const SolveOptions& options_;
   std::uint64_t key_;
   std::vector<Tile> tiles_;
@@ -282,24 +322,15 @@ QuantizedTensor LayerSolver::collect() const {
 LayerSolution solve_layer(const LayerSystem& system, MatrixView<const float> weight,
                           const GroupLayout& layout, const SolveOptions& options,
                           std::uint64_t key) {
-  require_finite(weight);
-  const Stopwatch watch;
-  const Grid grid = make_grid(weight, layout, options.grid);
-  const double seconds = watch.seconds();
-  LayerSolution solution = solve_on_grid(system, weight, grid, options, key);
-  solution.report.grid = {seconds, 0};
-  return solution;
+  require_sound(system, weight, options);
+  return LayerSolver(system, weight, options, key).solve(layout);
 }
 
 LayerSolution solve_on_grid(const LayerSystem& system, MatrixView<const float> weight,
                             const Grid& grid, const SolveOptions& options, std::uint64_t key) {
-  NEAP_CHECK(weight.rows > 0 && weight.cols == system.inputs());
   NEAP_CHECK(grid.cols == weight.cols && grid.scales.rows() == weight.rows);
-  if (options.paths < 0 || options.descent_sweeps < 0) {
-    throw Error(ErrorCode::argument, "paths and sweeps must not be negative");
-  }
-  require_finite(weight);
-  return LayerSolver(system, weight, grid, options, key).solve();
+  require_sound(system, weight, options);
+  return LayerSolver(system, weight, options, key).solve(grid);
 }
 
 QuantizedTensor round_to_nearest(MatrixView<const float> weight, const GroupLayout& layout,

@@ -13,7 +13,7 @@
 namespace neap {
 
 struct SolveOptions {
-  GridSearch grid = GridSearch::weighted;
+  GridSearch grid = GridSearch::weighted;  // fitted to the targets, weighted by conditional_gram
   int paths = 5;            // Klein's K beside the greedy path; 0: the greedy walk alone
   int descent_sweeps = 32;  // at most; 0: none
 };

@@ -98,8 +98,9 @@ LayerSystem::LayerSystem(MatrixView<const float> gram, MatrixView<const float> d
   metric_ = Matrix<float>(n, n);
   permute(gram, order_, metric_);
   factorize(gram);
+  invert_diagonal();
   if (options.masked_target) masked_correction_ = gptaq_correction(*this, drift);
-  report_.flops = std::pow(static_cast<double>(n), 3) / 3;
+  report_.flops = 2 * std::pow(static_cast<double>(n), 3) / 3;
   report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
@@ -135,6 +136,33 @@ void LayerSystem::factorize(MatrixView<const float> gram) {
     pivots_[p] = r * r;
     for (std::size_t q = p + 1; q < n; ++q) factor_(p, q) /= r;
   });
+}
+
+// (A^-1)_ii is the sum over k of (N^-1)_ik^2 / pivot_k.
+void LayerSystem::invert_diagonal() {
+  constexpr std::size_t kColumns = 128;
+  const std::size_t n = inputs(), tiles = (n + kColumns - 1) / kColumns;
+  Matrix<double> partial(tiles, n);
+  parallel_for(tiles, [&](std::size_t tile) {
+    const ThreadScope serial(1);
+    const std::size_t first = tile * kColumns, end = std::min(n, first + kColumns);
+    Matrix<float> inverse(end, end - first);  // what lies below is zero
+    for (std::size_t k = first; k < end; ++k) inverse(k, k - first) = 1;
+    cblas_strsm(CblasRowMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasUnit, end, end - first, 1,
+                factor_.data(), n, inverse.data(), end - first);
+    for (std::size_t i = 0; i < end; ++i) {
+      for (std::size_t k = first; k < end; ++k) {
+        const double v = inverse(i, k - first);
+        partial(tile, i) += v * v / pivots_[k];
+      }
+    }
+  });
+  conditional_gram_.resize(n);
+  for (std::size_t p = 0; p < n; ++p) {
+    double sum = 0;
+    for (std::size_t tile = 0; tile < tiles; ++tile) sum += partial(tile, p);
+    conditional_gram_[order_[p]] = static_cast<float>(1 / sum);
+  }
 }
 
 void LayerSystem::to_target(MatrixView<float> tile) const {

@@ -60,6 +60,9 @@ class LayerSystem {
   MatrixView<const float> factor() const { return factor_; }
   // r_ii^2, n values, positive.
   const std::vector<float>& pivots() const { return pivots_; }
+  // By input: 1 / (A^-1)_ii, what a unit error of this input costs when all others, free of any grid,
+  // make up for it as well as they can. The weight of its squared error in a search for scales.
+  const std::vector<float>& conditional_gram() const { return conditional_gram_; }
   // By position: H_ii above the damping.
   const std::vector<std::uint8_t>& live() const { return live_; }
 
@@ -76,12 +79,13 @@ class LayerSystem {
 
  private:
   void factorize(MatrixView<const float> gram);
+  void invert_diagonal();
 
   SystemOptions options_;
   SystemReport report_;
   std::vector<std::uint32_t> order_;
   std::vector<std::uint8_t> live_;
-  std::vector<float> pivots_;
+  std::vector<float> pivots_, conditional_gram_;
   Matrix<float> metric_, factor_, masked_correction_;
   MatrixView<const float> drift_;
 };

@@ -31,9 +31,10 @@ TEST(Layer, ReportedObjectivesAreThoseOfTheDefinition) {
   const Problem problem(5, 70, 2);
   const LayerSystem system(problem.gram, problem.drift, {});
   const GroupLayout layout{3, 16, false, DType::bf16};
-  const auto solved = solve_layer(system, problem.weight, layout, {}, 1);
+  const Grid grid = make_grid(problem.weight, layout, GridSearch::weighted);
+  const auto solved = solve_on_grid(system, problem.weight, grid, {}, 1);
   double end = 0, rounding = 0, error = 0, energy = 0;
-  const auto rounded = round_to_nearest(problem.weight, layout);
+  const auto rounded = round_to_grid(problem.weight, grid);
   const Matrix<double> h = damped(problem.gram, 0);
   for (std::size_t r = 0; r < 5; ++r) {
     end += exact_objective(problem, system, solved.tensor, r, 0.5);
@@ -99,8 +100,9 @@ TEST(Layer, DeadInputsAreRoundedAndHarmNothing) {
   const LayerSystem system(problem.gram, problem.drift, {});
   EXPECT_EQ(system.report().dead_inputs, 3);
   const GroupLayout layout{3, 10, false, DType::bf16};
-  const auto solved = solve_layer(system, problem.weight, layout, {}, 1);
-  const auto rounded = round_to_nearest(problem.weight, layout);
+  const Grid grid = make_grid(problem.weight, layout, GridSearch::weighted);
+  const auto solved = solve_on_grid(system, problem.weight, grid, {}, 1);
+  const auto rounded = round_to_grid(problem.weight, grid);
   for (std::size_t r = 0; r < 8; ++r) {
     for (const std::size_t dead : {0, 13, 39}) {
       EXPECT_EQ(solved.tensor.codes[r * 40 + dead], rounded.codes[r * 40 + dead]);

@@ -68,6 +68,18 @@ TEST(System, FactorTimesItselfIsTheMetricByPosition) {
   }
 }
 
+TEST(System, ConditionalGramIsTheInverseOfTheInversesDiagonal) {
+  const Problem problem(1, 150, 8);  // across a tile of columns
+  const LayerSystem system(problem.gram, {}, {.target_mix = 1});
+  const Matrix<double> a = damped(problem.gram, system.report().damping);
+  for (const std::size_t i : {0, 1, 77, 149}) {
+    std::vector<double> unit(150);
+    unit[i] = 1;
+    const double exact = 1 / solve_linear(a, unit)[i];
+    EXPECT_NEAR(system.conditional_gram()[i], exact, 1e-3 * exact);
+  }
+}
+
 TEST(System, OrdersDecideTheInputTheyPromiseFirst) {
   const Matrix<float> gram = diagonal({3, 1, 4, 1, 5, 9, 2, 6});
   const auto order = [&](Order o) { return LayerSystem(gram, {}, {.target_mix = 1, .order = o}).input_at(); };

@@ -19,8 +19,9 @@ TEST(Walk, BabaiEqualsRoundingWhenGramIsDiagonal) {
   for (const bool symmetric : {false, true}) {
     const GroupLayout layout{3, 8, symmetric, DType::bf16};
     const LayerSystem system(gram, {}, {.target_mix = 1});
-    const auto solved = solve_layer(system, problem.weight, layout, kGreedy, 1);
-    EXPECT_EQ(solved.tensor, round_to_nearest(problem.weight, layout));
+    const Grid grid = make_grid(problem.weight, layout, GridSearch::weighted);
+    const auto solved = solve_on_grid(system, problem.weight, grid, kGreedy, 1);
+    EXPECT_EQ(solved.tensor, round_to_grid(problem.weight, grid));
     EXPECT_EQ(solved.report.objective_greedy, solved.report.objective_rounding);
   }
 }
