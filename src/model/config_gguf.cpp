@@ -3,6 +3,7 @@
 #include <string>
 
 #include "io/gguf.h"
+#include "io/names.h"
 #include "model/architecture.h"
 #include "model/config.h"
 #include "neap/error.h"
@@ -86,7 +87,8 @@ void read_rope(const Settings& settings, ModelConfig& model) {
   // llama.cpp takes scaling of no given type as linear, and 0 as "not set".
   const std::string type = settings.string("rope.scaling.type", "linear");
   if (type != "none" && type != "linear")
-    settings.unsupported("rope.scaling.type", "rope scaling '" + type + "' is not implemented");
+    settings.unsupported("rope.scaling.type",
+                         "rope scaling '" + printable(type) + "' is not implemented");
   const double factor =
       settings.number("rope.scaling.factor", settings.number("rope.scale_linear", 1));
   if (type == "none" || factor == 0 || factor == 1) return;
@@ -123,8 +125,9 @@ ModelConfig config_from_gguf(const Checkpoint& checkpoint) {
   const std::string architecture = gguf.string("general.architecture");
   const Architecture* family = architecture_of_gguf(architecture);
   if (!family)
-    throw Error(ErrorCode::unsupported, "not one of the architectures " + supported_families(),
-                {.file = gguf.path(), .tensor = "general.architecture", .found = architecture});
+    throw Error(
+        ErrorCode::unsupported, "not one of the architectures " + supported_families(),
+        {.file = gguf.path(), .tensor = "general.architecture", .found = printable(architecture)});
   const Settings settings(gguf, architecture);
   settings.refuse_others();
 

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "io/json.h"
+#include "io/names.h"
 #include "model/architecture.h"
 #include "model/config.h"
 #include "neap/error.h"
@@ -14,7 +15,9 @@ constexpr std::int64_t kMaxSize = std::int64_t{1} << 31;
 
 [[noreturn]] void unsupported(const JsonNode& setting, const std::string& why) {
   throw Error(ErrorCode::unsupported, why,
-              {.file = setting.file(), .tensor = setting.path(), .found = setting.value().dump()});
+              {.file = setting.file(),
+               .tensor = printable(setting.path()),
+               .found = printable(setting.value().dump())});
 }
 
 // Members of an object where an absent or null one has a default.

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "io/json.h"
+#include "io/names.h"
 #include "neap/error.h"
 
 namespace neap {
@@ -18,14 +19,16 @@ constexpr std::string_view kRegex = "re:";
 
 [[noreturn]] void unsupported(const JsonNode& setting, const std::string& why) {
   throw Error(ErrorCode::unsupported, why,
-              {.file = setting.file(), .tensor = setting.path(), .found = setting.value().dump()});
+              {.file = setting.file(),
+               .tensor = printable(setting.path()),
+               .found = printable(setting.value().dump())});
 }
 
 // Python's re.match: from the start, not to the end.
 bool matches_regex(const std::string& pattern, const std::string& name, const std::string& file) {
   const auto bad = [&](const char* why) {
     throw Error(ErrorCode::format, why,
-                {.file = file, .tensor = "quantization_config", .found = pattern});
+                {.file = file, .tensor = "quantization_config", .found = printable(pattern)});
   };
   int error = 0;
   PCRE2_SIZE offset = 0;

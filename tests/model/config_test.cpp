@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -221,6 +222,16 @@ TEST(Config, SizesThatContradictEachOtherAreRefused) {
         Json{{"rope_scaling", {{"type", "linear"}, {"factor", 0.0}}}},
         Json{{"rope_scaling", {{"type", "linear"}}}}})
     refusal(llama(patch), ErrorCode::format);
+}
+
+TEST(Config, WhatAFileSaysCannotForgeLinesOfAMessage) {
+  for (const Json& patch : {Json{{"rope_scaling", {{"type\nerror:", 1}}}},
+                            Json{{"rope_scaling", {{"type", "yarn\n\x1b[31m"}}}},
+                            Json{{"hidden_act", "gelu\nerror:"}}}) {
+    const std::string message = refusal(llama(patch), ErrorCode::unsupported);
+    EXPECT_TRUE(std::all_of(message.begin(), message.end(), [](char c) { return c >= ' '; }))
+        << message;
+  }
 }
 
 TEST(Config, NoJsonIsAFormatErrorAtEveryTruncation) {
