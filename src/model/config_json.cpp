@@ -55,7 +55,6 @@ struct Refused {
 void refuse_settings(const JsonNode& config) {
   static const Refused kRefused[] = {
       {"hidden_act", {"silu", "swish"}},
-      {"pretraining_tp", {0, 1}},
       {"partial_rotary_factor", {1}},
       {"rotary_pct", {1}},
       {"rope_interleaved", {false}},

@@ -180,7 +180,6 @@ TEST(Config, SmolLm3LeavesRopeOutByListOrInterval) {
 
 TEST(Config, WhatWouldChangeTheResultIsRefusedByKeyAndValue) {
   expect_unsupported({{"hidden_act", "gelu"}}, "hidden_act", "gelu");
-  expect_unsupported({{"pretraining_tp", 2}}, "pretraining_tp", "2");
   expect_unsupported({{"partial_rotary_factor", 0.5}}, "partial_rotary_factor", "0.5");
   expect_unsupported({{"num_local_experts", 8}}, "num_local_experts", "8");
   expect_unsupported({{"sliding_window", 128}}, "sliding_window", "128");
@@ -210,6 +209,11 @@ TEST(Config, TheSameSettingsAtTheirHarmlessValuesAreAccepted) {
                         {"hidden_act", "swish"},
                         {"layer_types", Json(4, "full_attention")}})),
             plain);
+}
+
+// SmolLM3-3B says 2: how many machines a training product was split over changes no product.
+TEST(Config, PretrainingParallelismChangesNothing) {
+  EXPECT_EQ(read(llama({{"pretraining_tp", 2}})), read(llama()));
 }
 
 TEST(Config, SizesThatContradictEachOtherAreRefused) {
