@@ -203,7 +203,7 @@ Recipe recipe_of(const QuantizeCommand& c) {
 }
 
 std::string line(std::string_view name, const std::string& value) {
-  return fmt::format("{:<18}{}\n", name, value);
+  return fmt::format("{:<26}{}\n", name, value);
 }
 
 std::string describe(const GroupLayout& layout) {
@@ -229,7 +229,8 @@ std::string describe(const QuantizeReport& r) {
   }
   text += line("time, peak memory", fmt::format("{:.1f} s, {}", r.seconds, size_text(r.peak_memory)));
   for (const auto& engine : r.engines) {
-    text += line(engine.loads ? "loads in" : "not in", fmt::format("{}: {}", engine.name, engine.reason));
+    text += line(engine.loads ? "loads in" : "does not load in",
+                 engine.name + (engine.reason.empty() ? "" : ": " + engine.reason));
   }
   return text;
 }

@@ -39,8 +39,9 @@ def byte_tokenizer():
 
 def run(*arguments, **options):
     environment = {**os.environ, "OMP_NUM_THREADS": "2", **options.pop("env", {})}
-    return subprocess.run([NEAP, *map(str, arguments)], capture_output=True, text=True, timeout=300, env=environment,
-                          errors="replace", **options)
+    result = subprocess.run([NEAP, *map(str, arguments)], capture_output=True, timeout=300, env=environment, **options)
+    result.stdout, result.stderr = (stream.decode("utf8", "replace") for stream in (result.stdout, result.stderr))
+    return result
 
 
 class CliTest(unittest.TestCase):
