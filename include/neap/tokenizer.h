@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace neap {
@@ -43,6 +44,9 @@ class Tokenizer {
   const std::vector<TokenId>& eos() const;   // any of them ends a generation
   bool adds_bos() const;                     // whether encode(.., true) begins with bos()
   const std::string& chat_template() const;  // Jinja source as shipped, or empty
+  // "bos_token", "eos_token", ... with their texts, where the files name them: what a chat template
+  // sees under these names.
+  const std::vector<std::pair<std::string, std::string>>& named_tokens() const;
 
  private:
   struct Impl;
@@ -55,10 +59,11 @@ struct ChatMessage {
   std::string content;
 };
 
-// One conversation as the model's family writes it, equal to transformers' apply_chat_template
-// (tokenize=False). The family is recognised by the shipped template's own markers (ChatML, Llama-2,
-// Llama-3, Mistral, Qwen2/3, SmolLM2/3); an unknown one throws Error(unsupported). The result already holds the start
-// token where the family has one: encode it with add_special = false.
+// One conversation as the model's own template writes it, equal to transformers' apply_chat_template
+// (tokenize=False), today being always 26 July 2024. Throws Error(unsupported) if there is no template
+// or it uses what is not implemented (it is never rendered nearly right), Error(data) if the template
+// itself refuses the conversation. The result already holds the start token where the family has one:
+// encode it with add_special = false.
 std::string render_chat(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
                         bool add_generation_prompt);
 

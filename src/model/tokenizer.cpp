@@ -122,6 +122,10 @@ Tokenizer Tokenizer::open(const Checkpoint& checkpoint) {
     settings.bos = gguf.bos;
     settings.eos = gguf.ends;
     settings.chat_template = gguf.chat_template;
+    const Json config = tokenizer_config_json_of(gguf);
+    for (const char* name : {"bos_token", "eos_token", "unk_token"}) {
+      if (config[name].is_string()) settings.named_tokens.emplace_back(name, config[name]);
+    }
     return Tokenizer(std::make_shared<const Impl>(std::move(parts), std::move(settings)));
   }
   const std::string folder = checkpoint.folder() + "/", file = folder + "tokenizer.json";
@@ -182,5 +186,8 @@ bool Tokenizer::adds_bos() const {
   return !prefix.empty() && impl_->settings.bos && prefix.front() == *impl_->settings.bos;
 }
 const std::string& Tokenizer::chat_template() const { return impl_->settings.chat_template; }
+const std::vector<std::pair<std::string, std::string>>& Tokenizer::named_tokens() const {
+  return impl_->settings.named_tokens;
+}
 
 }  // namespace neap

@@ -19,14 +19,31 @@ class Document {
 };
 
 // "bos_token": a text, or an object with its "content".
-std::optional<TokenId> named_token(const JsonNode& root, std::string_view key,
-                                   const Vocabulary& vocabulary) {
+std::optional<JsonNode> token_text(const JsonNode& root, std::string_view key) {
   const auto node = root.find(key);
   if (!node) return std::nullopt;
-  const JsonNode text = node->value().is_object() ? node->at("content") : *node;
-  const auto id = vocabulary.find(text.string());
-  if (!id) text.fail("not in the vocabulary");
+  return node->value().is_object() ? node->at("content") : *node;
+}
+
+std::optional<TokenId> named_token(const JsonNode& root, std::string_view key,
+                                   const Vocabulary& vocabulary) {
+  const auto text = token_text(root, key);
+  if (!text) return std::nullopt;
+  const auto id = vocabulary.find(text->string());
+  if (!id) text->fail("not in the vocabulary");
   return id;
+}
+
+std::vector<std::pair<std::string, std::string>> read_named_tokens(const JsonNode& config,
+                                                                   const JsonNode& map) {
+  std::vector<std::pair<std::string, std::string>> names;
+  for (const char* name : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token",
+                           "cls_token", "mask_token"}) {
+    auto text = token_text(config, name);
+    if (!text) text = token_text(map, name);
+    if (text) names.emplace_back(name, text->string());
+  }
+  return names;
 }
 
 // "eos_token_id": one, or a list.
@@ -80,6 +97,7 @@ TokenizerSettings read_settings(const SettingsFiles& files, const Vocabulary& vo
     if (!settings.eos.empty()) break;
     if (const auto eos = named_token(file->root(), "eos_token", vocabulary)) settings.eos = {*eos};
   }
+  settings.named_tokens = read_named_tokens(tokenizer.root(), map.root());
   settings.add_bos = boolean(tokenizer.root(), "add_bos_token");
   settings.add_eos = boolean(tokenizer.root(), "add_eos_token");
   settings.chat_template =

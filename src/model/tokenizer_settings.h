@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "io/json.h"
@@ -17,6 +18,9 @@ struct TokenizerSettings {
   std::vector<TokenId> eos;
   bool add_bos = false, add_eos = false;  // asked for, should tokenizer.json have no post-processor
   std::string chat_template;
+  // "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+  // each where tokenizer_config or special_tokens_map names it.
+  std::vector<std::pair<std::string, std::string>> named_tokens;
 };
 
 // The texts of the files that have a say, empty where there is none.

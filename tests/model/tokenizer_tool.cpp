@@ -6,13 +6,15 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <iterator>
+#include <iostream>
 #include <string>
 #include <vector>
 
 #include "io/json.h"
+#include "model/chat_template.h"
 #include "model/tokenizer_gguf.h"
 #include "neap/checkpoint.h"
+#include "neap/error.h"
 #include "neap/tokenizer.h"
 
 namespace {
@@ -52,10 +54,45 @@ void time(const neap::Tokenizer& tokenizer) {
   std::printf("%.6f %zu\n", seconds.count(), tokens);
 }
 
+neap::ChatValue value_of(const neap::Json& json) {
+  if (json.is_boolean()) return json.get<bool>();
+  if (json.is_string()) return json.get<std::string>();
+  if (json.is_null()) return neap::ChatValue::Data(neap::ChatNone{});
+  if (json.is_array()) {
+    neap::ChatList list;
+    for (const neap::Json& item : json) list.push_back(value_of(item));
+    return list;
+  }
+  neap::ChatMembers members;
+  for (const auto& [name, member] : json.items()) members.emplace_back(name, value_of(member));
+  return members;
+}
+
+void render_lines() {
+  std::string line;
+  while (std::getline(std::cin, line)) {
+    const neap::Json request = neap::Json::parse(line);
+    neap::ChatMembers variables = {{"messages", value_of(request.at("messages"))}};
+    for (const auto& [name, value] : request.at("variables").items()) {
+      variables.emplace_back(name, value_of(value));
+    }
+    neap::Json answer;
+    try {
+      answer["text"] =
+          neap::render_chat_template(request.at("template").get<std::string>(), variables);
+    } catch (const neap::Error& error) {
+      answer["error"] = error.what();
+      answer["refused"] = error.code() == neap::ErrorCode::data;
+    }
+    std::cout << answer.dump() << std::endl;
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
   if (argc < 2) return 2;
+  if (std::string(argv[1]) == "--chat") return render_lines(), 0;
   const std::string mode = argc > 2 ? argv[2] : "";
   if (mode == "--json") {
     const neap::Checkpoint checkpoint = neap::Checkpoint::open(argv[1]);
