@@ -59,6 +59,9 @@ std::size_t tile_height(std::size_t rows) {
   return *std::lower_bound(heights.begin(), heights.end(), rows);
 }
 
+// Not worth the weights' way from memory: a tile of fewer rows, only to have one for each thread.
+constexpr std::size_t kShortestShare = 16;
+
 enum class Weights { packed, plain, transposed };
 
 // Everything that a primitive is compiled for.
@@ -299,12 +302,14 @@ void PackedWeights::multiply(MatrixView<const float> x, std::span<const float> b
                              MatrixView<float> y) const {
   NEAP_CHECK(x.cols == in() && y.cols == out() && x.rows == y.rows);
   NEAP_CHECK(bias.empty() || bias.size() == out());
-  const std::size_t height = whole_tile(), panels = impl_->panels.size();
-  const std::size_t tiles = tiles_of(x.rows, height);
-  if (tiles == 0) return;
-  // Enough pieces for every thread. How a tile's panels are shared out changes no bit.
-  const std::size_t wanted = 4 * static_cast<std::size_t>(thread_count());
-  const std::size_t groups = std::clamp<std::size_t>(tiles_of(wanted, tiles), 1, panels);
+  if (x.rows == 0) return;
+  // Pieces enough for every thread: first shorter tiles, then panels. No bit depends on the cut.
+  const auto threads = static_cast<std::size_t>(thread_count());
+  const std::size_t shortest = std::min<std::size_t>(x.rows, kShortestShare);
+  const std::size_t share = std::max(shortest, tiles_of(x.rows, threads));
+  const std::size_t height = tile_height(std::min(share, whole_tile()));
+  const std::size_t tiles = tiles_of(x.rows, height), panels = impl_->panels.size();
+  const std::size_t groups = std::min(panels, tiles_of(threads, tiles));
   parallel_for(tiles * groups, [&](std::size_t piece) {
     const std::size_t first = piece / groups * height, group = piece % groups;
     const std::size_t rows = std::min(height, x.rows - first);

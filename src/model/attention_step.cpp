@@ -1,105 +1,168 @@
 #include "model/attention_step.h"
 
 #include <algorithm>
+#include <cstring>
+#include <vector>
 
 #include "base/half.h"
 #include "base/multiversion.h"
 #include "linalg/buffer.h"
+#include "model/attention_bf16.h"
 #include "model/elementwise.h"
 #include "model/vector16.h"
 
 namespace neap {
 namespace {
 
-NEAP_INLINE float widen(float value) { return value; }
-NEAP_INLINE float widen(Bf16 value) { return bf16_to_float(value); }
+// Positions that are worked on together: what is loaded for one query head serves the next.
+constexpr std::size_t kBlock = 4;
+using Quad = float __attribute__((vector_size(16)));
+static_assert(sizeof(Quad) == kBlock * sizeof(float));
 
-// scores(g, p) = queries(g) . keys(p). scores has rows of `stride`.
-template <class T>
-NEAP_INLINE void score(const T* keys, std::size_t positions, MatrixView<const float> queries,
-                       std::size_t stride, float* scores) {
-  const std::size_t size = queries.cols, whole = size / kLanes * kLanes;
-  for (std::size_t p = 0; p < positions; ++p, keys += size) {
-    for (std::size_t g = 0; g < queries.rows; ++g) {
-      const float* query = queries.data + g * queries.stride;
-      Vec total{};
-      for (std::size_t i = 0; i < whole; i += kLanes) total += load(keys + i) * load(query + i);
-      float rest = 0;
-      for (std::size_t i = whole; i < size; ++i) rest += widen(keys[i]) * query[i];
-      scores[g * stride + p] = sum(total) + rest;
-    }
+NEAP_INLINE Quad fold(Vec v) {
+  Quad parts[4];
+  std::memcpy(parts, &v, sizeof v);
+  return (parts[0] + parts[1]) + (parts[2] + parts[3]);
+}
+
+// The sums of four vectors.
+NEAP_INLINE Quad sums(const Vec (&v)[kBlock]) {
+  const Quad a = fold(v[0]), b = fold(v[1]), c = fold(v[2]), d = fold(v[3]);
+  const Quad ab =
+      __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  const Quad cd =
+      __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
+
+// query . rows(p) for kBlock rows of `size` values.
+NEAP_INLINE Quad dots(const float* query, const float* rows, std::size_t size) {
+  Vec total[kBlock] = {};
+  std::size_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) {
+    const Vec q = load(query + i);
+    for (std::size_t p = 0; p < kBlock; ++p) total[p] += q * load(rows + p * size + i);
+  }
+  Quad result = sums(total);
+  for (; i < size; ++i) {
+    for (std::size_t p = 0; p < kBlock; ++p) result[p] += query[i] * rows[p * size + i];
+  }
+  return result;
+}
+
+// total += sum over p of weights(p) rows(p), for kBlock rows of `size` values.
+NEAP_INLINE void add_rows(const float* weights, const float* rows, std::size_t size, float* total) {
+  std::size_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) {
+    Vec sum = load(total + i);
+    for (std::size_t p = 0; p < kBlock; ++p) sum += weights[p] * load(rows + p * size + i);
+    store(sum, total + i);
+  }
+  for (; i < size; ++i) {
+    for (std::size_t p = 0; p < kBlock; ++p) total[i] += weights[p] * rows[p * size + i];
   }
 }
 
-// out(g) = sum over p of weights(g, p) values(p).
-template <class T>
-NEAP_INLINE void mix(const T* values, std::size_t positions, std::size_t group, std::size_t size,
-                     std::size_t stride, const float* weights, float* out) {
-  const std::size_t whole = size / kLanes * kLanes;
-  std::fill(out, out + group * size, 0.f);
-  for (std::size_t p = 0; p < positions; ++p, values += size) {
+// work(first position, rows) for each kBlock rows; the last ones are copied to
+// `spare`, filled up with zeros.
+template <class Work>
+NEAP_INLINE void for_blocks(const float* from, std::size_t positions, std::size_t size,
+                            float* spare, const Work& work) {
+  std::size_t p = 0;
+  for (; p + kBlock <= positions; p += kBlock) work(p, from + p * size);
+  if (p == positions) return;
+  const std::size_t count = (positions - p) * size;
+  std::copy(from + p * size, from + p * size + count, spare);
+  std::fill(spare + count, spare + kBlock * size, 0.f);
+  work(p, spare);
+}
+
+// One call's shapes and memory. scores: (group, stride), stride a multiple of kLanes and not less
+// than the positions; spare: kBlock * head_dim values.
+struct Step {
+  std::size_t positions, stride;
+  MatrixView<const float> queries;
+  float *scores, *spare, *out;
+};
+
+// scores(g, p) = queries(g) . keys(p).
+NEAP_MULTIVERSION
+void score(const Step& step, const float* keys) {
+  const std::size_t size = step.queries.cols;
+  for_blocks(keys, step.positions, size, step.spare, [&](std::size_t p, const float* rows) {
+    for (std::size_t g = 0; g < step.queries.rows; ++g) {
+      const Quad quad = dots(step.queries.data + g * step.queries.stride, rows, size);
+      std::memcpy(step.scores + g * step.stride + p, &quad, sizeof quad);
+    }
+  });
+}
+
+// out(g) = sum over p of scores(g, p) values(p).
+NEAP_MULTIVERSION
+void mix(const Step& step, const float* values) {
+  const std::size_t size = step.queries.cols, group = step.queries.rows;
+  std::fill(step.out, step.out + group * size, 0.f);
+  for_blocks(values, step.positions, size, step.spare, [&](std::size_t p, const float* rows) {
     for (std::size_t g = 0; g < group; ++g) {
-      const float weight = weights[g * stride + p];
-      float* to = out + g * size;
-      for (std::size_t i = 0; i < whole; i += kLanes) {
-        store(load(to + i) + weight * load(values + i), to + i);
-      }
-      for (std::size_t i = whole; i < size; ++i) to[i] += weight * widen(values[i]);
+      add_rows(step.scores + g * step.stride + p, rows, size, step.out + g * size);
     }
-  }
+  });
 }
 
-NEAP_MULTIVERSION
-void score_bf16(const Bf16* keys, std::size_t positions, MatrixView<const float> queries,
-                std::size_t stride, float* scores) {
-  score(keys, positions, queries, stride, scores);
+std::size_t round_up_to_lanes(std::size_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
+
+void attend_step_bf16(const Bf16* keys, const Bf16* values, std::size_t positions,
+                      MatrixView<const float> queries, float* out) {
+  const std::size_t group = queries.rows, size = queries.cols;
+  const std::size_t stride = round_up_to_lanes(positions);
+  thread_local Buffer float_buffer, half_buffer;
+  float* scores = float_buffer.floats(group * (stride + StepBf16::round_up(size)));
+  auto* weights =
+      reinterpret_cast<Bf16*>(half_buffer.bytes(group * (stride + size) * sizeof(Bf16)));
+  Bf16* operands = weights + group * stride;
+  for (std::size_t g = 0; g < group; ++g) float_to_bf16(queries.row(g), operands + g * size, size);
+  const StepBf16 step{group, positions, size, stride, weights};
+  score_bf16(step, operands, keys, scores);
+  std::vector<float> factors(group);
+  for (std::size_t g = 0; g < group; ++g) {
+    SoftmaxState state;
+    softmax_step_bf16(state, scores + g * stride, 0, positions, stride, weights + g * stride);
+    factors[g] = 1.f / state.sum;
+  }
+  mix_bf16(step, values, factors.data(), scores + group * stride, out);
 }
-NEAP_MULTIVERSION
-void score_f32(const float* keys, std::size_t positions, MatrixView<const float> queries,
-               std::size_t stride, float* scores) {
-  score(keys, positions, queries, stride, scores);
-}
-NEAP_MULTIVERSION
-void mix_bf16(const Bf16* values, std::size_t positions, std::size_t group, std::size_t size,
-              std::size_t stride, const float* weights, float* out) {
-  mix(values, positions, group, size, stride, weights, out);
-}
-NEAP_MULTIVERSION
-void mix_f32(const float* values, std::size_t positions, std::size_t group, std::size_t size,
-             std::size_t stride, const float* weights, float* out) {
-  mix(values, positions, group, size, stride, weights, out);
+
+void attend_step_f32(const float* keys, const float* values, std::size_t positions,
+                     MatrixView<const float> queries, float* out) {
+  const std::size_t group = queries.rows, size = queries.cols;
+  const std::size_t stride = round_up_to_lanes(positions);
+  thread_local Buffer buffer;
+  float* scores = buffer.floats(group * stride + kBlock * size);
+  const Step step{positions, stride, queries, scores, scores + group * stride, out};
+  score(step, keys);
+  std::vector<float> factors(group);
+  for (std::size_t g = 0; g < group; ++g) {
+    SoftmaxState state;
+    float* row = scores + g * stride;
+    softmax_step(state, row, 0, positions, stride, Operand::f32, reinterpret_cast<std::byte*>(row));
+    factors[g] = 1.f / state.sum;
+  }
+  mix(step, values);
+  for (std::size_t g = 0; g < group; ++g) scale(out + g * size, factors[g], size, out + g * size);
 }
 
 }  // namespace
 
 void attend_step(const KeyValues& cache, std::size_t offset, std::size_t positions,
                  MatrixView<const float> queries, float* out) {
-  const std::size_t group = queries.rows, size = queries.cols;
-  const std::size_t stride = (positions + kLanes - 1) / kLanes * kLanes;
-  thread_local Buffer buffer;
-  float* scores = buffer.floats(group * stride);
   const std::byte *keys = cache.keys + offset, *values = cache.values + offset;
-  const bool narrow = cache.type == Operand::bf16;
-  if (narrow) {
-    score_bf16(reinterpret_cast<const Bf16*>(keys), positions, queries, stride, scores);
+  if (cache.type == Operand::bf16) {
+    attend_step_bf16(reinterpret_cast<const Bf16*>(keys), reinterpret_cast<const Bf16*>(values),
+                     positions, queries, out);
   } else {
-    score_f32(reinterpret_cast<const float*>(keys), positions, queries, stride, scores);
+    attend_step_f32(reinterpret_cast<const float*>(keys), reinterpret_cast<const float*>(values),
+                    positions, queries, out);
   }
-  float sums[256];
-  NEAP_CHECK(group <= std::size(sums));
-  for (std::size_t g = 0; g < group; ++g) {
-    SoftmaxState state;
-    float* row = scores + g * stride;
-    softmax_step(state, row, 0, positions, stride, Operand::f32, reinterpret_cast<std::byte*>(row));
-    sums[g] = state.sum;
-  }
-  if (narrow) {
-    mix_bf16(reinterpret_cast<const Bf16*>(values), positions, group, size, stride, scores, out);
-  } else {
-    mix_f32(reinterpret_cast<const float*>(values), positions, group, size, stride, scores, out);
-  }
-  for (std::size_t g = 0; g < group; ++g)
-    scale(out + g * size, 1.f / sums[g], size, out + g * size);
 }
 
 }  // namespace neap

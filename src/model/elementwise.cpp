@@ -6,9 +6,9 @@
 #include <cmath>
 #include <vector>
 
-#include "base/half.h"
 #include "base/multiversion.h"
 #include "base/parallel.h"
+#include "model/attention_bf16.h"
 #include "model/vector16.h"
 
 namespace neap {
@@ -46,40 +46,28 @@ NEAP_INLINE Vec visible_max(float* scores, std::size_t begin, std::size_t end, s
   return found;
 }
 
-template <class T>
-NEAP_INLINE float weigh(SoftmaxState& state, float* scores, std::size_t begin, std::size_t end,
-                        std::size_t count, T* weights) {
+NEAP_MULTIVERSION
+float softmax_step_f32(SoftmaxState& state, float* scores, std::size_t begin, std::size_t end,
+                       std::size_t count, float* weights) {
   if (begin == end) {
-    std::fill(weights, weights + count, T{});
+    std::fill(weights, weights + count, 0.f);
     return 1.f;
   }
   const std::size_t first = begin / kLanes * kLanes, last = (end + kLanes - 1) / kLanes * kLanes;
   const float tile_max = largest(visible_max(scores, begin, end, first, last));
   const float new_max = tile_max > state.max ? tile_max : state.max;
-  const float factor = std::exp2(state.max - new_max);
-  std::fill(weights, weights + first, T{});
+  const float factor = state.sum == 0 ? 1.f : std::exp2(state.max - new_max);
+  std::fill(weights, weights + first, 0.f);
   Vec total{};
   for (std::size_t i = first; i < last; i += kLanes) {
     const Vec weight = exp2(load(scores + i) - new_max);
     total += weight;
     store(weight, weights + i);
   }
-  std::fill(weights + last, weights + count, T{});
+  std::fill(weights + last, weights + count, 0.f);
   state.max = new_max;
   state.sum = state.sum * factor + sum(total);
   return factor;
-}
-
-NEAP_MULTIVERSION
-float weigh_bf16(SoftmaxState& state, float* scores, std::size_t begin, std::size_t end,
-                 std::size_t count, Bf16* weights) {
-  return weigh(state, scores, begin, end, count, weights);
-}
-
-NEAP_MULTIVERSION
-float weigh_f32(SoftmaxState& state, float* scores, std::size_t begin, std::size_t end,
-                std::size_t count, float* weights) {
-  return weigh(state, scores, begin, end, count, weights);
 }
 
 // Whether every exponent is below the one of infinity and NaN.
@@ -132,10 +120,10 @@ void scale(const float* x, float factor, std::size_t count, float* y) {
 float softmax_step(SoftmaxState& state, float* scores, std::size_t begin, std::size_t end,
                    std::size_t count, Operand type, std::byte* weights) {
   if (type == Operand::bf16) {
-    return weigh_bf16(state, scores, begin, end, count, reinterpret_cast<Bf16*>(weights));
+    return softmax_step_bf16(state, scores, begin, end, count, reinterpret_cast<Bf16*>(weights));
   }
   auto* values = reinterpret_cast<float*>(weights);
-  const float factor = weigh_f32(state, scores, begin, end, count, values);
+  const float factor = softmax_step_f32(state, scores, begin, end, count, values);
   if (type == Operand::bf16_in_f32) to_operand(type, values, weights, count);
   return factor;
 }

@@ -6,8 +6,6 @@
 #include <cstdint>
 #include <cstring>
 
-#include "base/half.h"
-
 namespace neap {
 
 // Always: how a vector would be passed to a function depends on the instruction set.
@@ -16,7 +14,6 @@ namespace neap {
 inline constexpr std::size_t kLanes = 16;
 using Vec = float __attribute__((vector_size(64)));
 using IntVec = std::uint32_t __attribute__((vector_size(64)));
-using HalfVec = std::uint16_t __attribute__((vector_size(32)));
 
 NEAP_INLINE Vec splat(float v) { return Vec{v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v}; }
 
@@ -34,19 +31,6 @@ NEAP_INLINE Vec load_part(const float* from, std::size_t count) {
 }
 NEAP_INLINE void store_part(Vec v, float* to, std::size_t count) {
   std::memcpy(to, &v, count * sizeof(float));
-}
-
-NEAP_INLINE Vec load(const Bf16* from) {
-  HalfVec half;
-  std::memcpy(&half, from, sizeof half);
-  const IntVec wide = __builtin_convertvector(half, IntVec) << 16;
-  return reinterpret_cast<Vec>(wide);
-}
-// To nearest, for numbers that are not negative; what lies half-way goes up.
-NEAP_INLINE void store(Vec v, Bf16* to) {
-  const IntVec bits = (reinterpret_cast<IntVec>(v) + 0x8000u) >> 16;
-  const HalfVec half = __builtin_convertvector(bits, HalfVec);
-  std::memcpy(to, &half, sizeof half);
 }
 
 // NaN in `b` comes through.
