@@ -12,10 +12,17 @@ namespace neap {
 double klein_rho(std::size_t dimension, int paths);
 
 // A draw from P(code) proportional to exp(-sharpness (code - centre)^2) over the integers 0 .. highest.
-// uniform: in [0, 1). sharpness > 0. Safe for centres however far outside the box.
+// uniform: in [0, 1). sharpness >= 0. Safe for centres however far outside the box.
 int sample_code(double centre, double sharpness, int highest, double uniform);
 
-// The uniform number of one draw: a pure function of its place.
-double draw_uniform(std::uint64_t key, std::uint64_t row, std::uint32_t path, std::uint32_t input);
+// Where a tensor's draws come from: a number is a pure function of (key, row, path, input).
+struct DrawPlace {
+  std::uint64_t key = 0;
+  std::uint32_t path = 0, input = 0;
+};
+
+// One draw for each of `count` rows, by the same law in fp32 and many rows at a time.
+void sample_codes(const DrawPlace& place, const std::uint64_t* row, const float* centre,
+                  const float* sharpness, int highest, std::size_t count, std::uint8_t* code);
 
 }  // namespace neap

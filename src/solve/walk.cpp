@@ -65,7 +65,8 @@ class Walk {
         codes_(target.rows, columns_),
         carry_(kBlock, columns_),
         scores_(columns_),
-        certainty_(rows_) {
+        certainty_(rows_),
+        draws_(rows_) {
     set_temperatures();
   }
 
@@ -142,16 +143,23 @@ class Walk {
     const std::size_t at = path * rows_;
     measure_certainty(target_.row(p), carry, grid_.scale(p), grid_.zero(p), temperature_.data(),
                       codes_.row(p) + at, grid_.highest(), pivot, rows_, certainty_.data());
+    std::size_t count = 0;
     for (std::size_t r = 0; r < rows_; ++r) {
       if (!(certainty_[r] < kCertain)) continue;
-      const double scale = grid_.scale(p)[r], zero = grid_.zero(p)[r];
-      const double centre = static_cast<double>(target_(p, r)) + carry[r];
-      const int code = sample_code(
-          centre / scale + zero, temperature_[r] * pivot * scale * scale,
-          static_cast<int>(grid_.highest()),
-          draw_uniform(sampler_.key, sampler_.first_row + r, static_cast<std::uint32_t>(path),
-                       system_.input_at()[p]));
-      if (code != codes_(p, at + r)) replace(p, r, at, code, centre);
+      const float scale = grid_.scale(p)[r];
+      draws_.at[count] = r;
+      draws_.row[count] = sampler_.first_row + r;
+      draws_.centre[count] = (target_(p, r) + carry[r]) / scale + grid_.zero(p)[r];
+      draws_.sharpness[count] = temperature_[r] * pivot * scale * scale;
+      ++count;
+    }
+    sample_codes({sampler_.key, static_cast<std::uint32_t>(path), system_.input_at()[p]},
+                 draws_.row.data(), draws_.centre.data(), draws_.sharpness.data(),
+                 static_cast<int>(grid_.highest()), count, draws_.code.data());
+    for (std::size_t k = 0; k < count; ++k) {
+      const std::size_t r = draws_.at[k];
+      if (draws_.code[k] == codes_(p, at + r)) continue;
+      replace(p, r, at, draws_.code[k], static_cast<double>(target_(p, r)) + carry[r]);
     }
   }
 
@@ -201,6 +209,13 @@ class Walk {
   Matrix<float> carry_;  // of one block
   std::vector<double> scores_;
   std::vector<float> temperature_, certainty_;
+  struct Draws {  // of one coordinate of one path: the rows where chance has a say
+    explicit Draws(std::size_t rows) : at(rows), row(rows), centre(rows), sharpness(rows), code(rows) {}
+    std::vector<std::size_t> at;
+    std::vector<std::uint64_t> row;
+    std::vector<float> centre, sharpness;
+    std::vector<std::uint8_t> code;
+  } draws_;
 };
 
 }  // namespace

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 namespace neap {
@@ -44,11 +46,18 @@ TEST_P(KleinDraws, FollowTheTruncatedDiscreteGaussian) {
   constexpr int kDraws = 40000;
   const std::vector<double> expected = truncated_gaussian(centre, sharpness, highest);
   std::vector<int> seen(highest + 1);
-  for (std::uint32_t i = 0; i < kDraws; ++i) {
-    const int code = sample_code(centre, sharpness, highest, draw_uniform(77, i / 200, 3, i % 200));
-    ASSERT_GE(code, 0);
-    ASSERT_LE(code, highest);
-    ++seen[code];
+  for (std::uint32_t input = 0; input < kDraws / 100; ++input) {
+    std::vector<std::uint64_t> row(100);
+    std::iota(row.begin(), row.end(), 1000 * input);
+    const std::vector<float> centres(100, static_cast<float>(centre));
+    const std::vector<float> sharpnesses(100, static_cast<float>(sharpness));
+    std::vector<std::uint8_t> codes(100);
+    sample_codes({77, 3, input}, row.data(), centres.data(), sharpnesses.data(), highest, 100,
+                 codes.data());
+    for (const int code : codes) {
+      ASSERT_LE(code, highest);
+      ++seen[code];
+    }
   }
   // Chi-squared over cells of at least 10 expected draws, the rest pooled.
   double statistic = 0, pooled_expected = 0, pooled_seen = 0;
@@ -80,7 +89,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Case{3.4, 0.3, 7}, Case{3.5, 8.87, 7}, Case{0.1, 0.05, 15}, Case{7.0, 1.0, 7},
                     Case{-0.6, 0.5, 7}, Case{-40, 0.01, 7}, Case{300, 0.001, 15}, Case{1e6, 1e-7, 3},
                     Case{-1e8, 1e-9, 255}, Case{100.3, 0.002, 255}, Case{0.5, 2.0, 1},
-                    Case{5.0, 0.0, 7}));
+                    Case{5.0, 0.0, 7}, Case{3.5, 3.5, 7},
+                    Case{0.5, 4.0, 1}, Case{6.8, 3.4, 7}, Case{-0.4, 5.0, 15}));
 
 TEST(Klein, ASharpDistributionIsThePointNearestInTheBox) {
   for (const double centre : {-3.0, 0.2, 3.49, 6.9, 12.0, 1e30, -1e30}) {
@@ -91,13 +101,25 @@ TEST(Klein, ASharpDistributionIsThePointNearestInTheBox) {
   }
 }
 
-TEST(Klein, DrawsDependOnEveryPartOfTheirPlace) {
-  const double base = draw_uniform(1, 2, 3, 4);
-  EXPECT_EQ(base, draw_uniform(1, 2, 3, 4));
-  EXPECT_NE(base, draw_uniform(2, 2, 3, 4));
-  EXPECT_NE(base, draw_uniform(1, 3, 3, 4));
-  EXPECT_NE(base, draw_uniform(1, 2, 4, 4));
-  EXPECT_NE(base, draw_uniform(1, 2, 3, 5));
+// Rows whose draws are all but even: a change of any part of the place changes some of 64 draws.
+std::vector<std::uint8_t> draws_at(const DrawPlace& place, std::uint64_t first_row) {
+  std::vector<std::uint64_t> row(64);
+  std::iota(row.begin(), row.end(), first_row);
+  const std::vector<float> centre(64, 3.5f), sharpness(64, 8.0f);
+  std::vector<std::uint8_t> code(64);
+  sample_codes(place, row.data(), centre.data(), sharpness.data(), 7, 64, code.data());
+  return code;
+}
+
+TEST(Klein, DrawsDependOnEveryPartOfTheirPlaceAndNothingElse) {
+  const auto base = draws_at({1, 2, 3}, 0);
+  EXPECT_EQ(base, draws_at({1, 2, 3}, 0));
+  EXPECT_NE(base, draws_at({2, 2, 3}, 0));
+  EXPECT_NE(base, draws_at({1, 3, 3}, 0));
+  EXPECT_NE(base, draws_at({1, 2, 4}, 0));
+  EXPECT_NE(base, draws_at({1, 2, 3}, 64));
+  const auto later = draws_at({1, 2, 3}, 10);
+  EXPECT_TRUE(std::equal(base.begin() + 10, base.end(), later.begin()));
 }
 
 }  // namespace
