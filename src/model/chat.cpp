@@ -23,7 +23,7 @@ std::string render_chat(const Tokenizer& tokenizer, std::span<const ChatMessage>
     list.emplace_back(
         ChatMembers{{"role", clean(message.role)}, {"content", clean(message.content)}});
   }
-  const ChatValue none = ChatValue::Data(ChatNone{});
+  const ChatValue none = ChatValue(ChatNone{});
   ChatMembers variables = {{"messages", std::move(list)},
                            {"tools", none},
                            {"documents", none},

@@ -260,7 +260,7 @@ ChatValue call_chat_method(const ChatValue& object, const std::string& name,
           find_member(*object.members(), text_of(arguments.find(0, ""), "get"));
       const ChatValue* otherwise = arguments.find(1, "");
       if (found != nullptr) return *found;
-      return otherwise != nullptr ? *otherwise : ChatValue::Data(ChatNone{});
+      return otherwise != nullptr ? *otherwise : ChatValue(ChatNone{});
     }
     check_arguments(arguments, 0, {}, name);
     if (name == "items") return pairs_of(*object.members());

@@ -141,7 +141,7 @@ ChatValue chat_attribute(const ChatValue& object, const std::string& name) {
   if (object.members() != nullptr) {
     if (const ChatValue* found = find_member(*object.members(), name)) return *found;
   }
-  return ChatValue::Data(ChatUndefined{name});
+  return ChatValue(ChatUndefined{name});
 }
 
 ChatValue chat_item(const ChatValue& object, const ChatValue& index) {
@@ -155,7 +155,7 @@ ChatValue chat_item(const ChatValue& object, const ChatValue& index) {
     const std::vector<std::string> characters = characters_of(*object.string());
     if (const std::string* found = at(characters, *number)) return *found;
   }
-  return ChatValue::Data(ChatUndefined{"an item"});
+  return ChatValue(ChatUndefined{"an item"});
 }
 
 ChatValue chat_slice(const ChatValue& object, const ChatValue& from, const ChatValue& to,

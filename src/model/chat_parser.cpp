@@ -177,7 +177,7 @@ class ExpressionParser {
     const std::string text = name();
     if (text == "true" || text == "True") return literal(true);
     if (text == "false" || text == "False") return literal(false);
-    if (text == "none" || text == "None") return literal(ChatValue::Data(ChatNone{}));
+    if (text == "none" || text == "None") return literal(ChatValue(ChatNone{}));
     return make(Kind::variable, text);
   }
 

@@ -67,7 +67,7 @@ class Renderer {
     define("namespace", [this](const ChatArguments& a) -> ChatValue {
       if (!a.positional.empty()) chat_unsupported("a namespace from a mapping");
       namespaces_.push_back(a.named);
-      return ChatValue::Data(ChatNamespace{&namespaces_.back()});
+      return ChatValue(ChatNamespace{&namespaces_.back()});
     });
   }
 
@@ -93,7 +93,7 @@ class Renderer {
     for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope) {
       if (const ChatValue* found = find_member(*scope, name)) return *found;
     }
-    return ChatValue::Data(ChatUndefined{name});
+    return ChatValue(ChatUndefined{name});
   }
 
   void set(const std::string& name, ChatValue value) {
@@ -227,7 +227,7 @@ class Renderer {
       } else if (i >= first_default) {
         own.emplace_back(name, evaluate(*macro.defaults[i - first_default]));
       } else {
-        own.emplace_back(name, ChatValue::Data(ChatUndefined{name}));
+        own.emplace_back(name, ChatValue(ChatUndefined{name}));
       }
     }
     for (const auto& [name, value] : arguments.named) {
@@ -297,7 +297,7 @@ class Renderer {
   }
 
   ChatValue bound(const ChatExpressionPtr& part) {
-    return part == nullptr ? ChatValue(ChatValue::Data(ChatNone{})) : evaluate(*part);
+    return part == nullptr ? ChatValue(ChatNone{}) : evaluate(*part);
   }
 
   ChatArguments arguments(const Expression& e) {

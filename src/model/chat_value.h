@@ -42,7 +42,9 @@ class ChatValue {
                             ChatNamespace, std::shared_ptr<const ChatFunction>>;
 
   ChatValue() = default;                                       // undefined
-  ChatValue(Data data) : data_(std::move(data)) {}             // NOLINT: implicit by design
+  ChatValue(ChatUndefined value) : data_(std::move(value)) {}  // NOLINT: implicit by design
+  ChatValue(ChatNone value) : data_(value) {}                  // NOLINT
+  ChatValue(ChatNamespace value) : data_(value) {}             // NOLINT
   ChatValue(bool value) : data_(value) {}                      // NOLINT
   ChatValue(std::int64_t value) : data_(value) {}              // NOLINT
   ChatValue(double value) : data_(value) {}                    // NOLINT

@@ -57,7 +57,7 @@ void time(const neap::Tokenizer& tokenizer) {
 neap::ChatValue value_of(const neap::Json& json) {
   if (json.is_boolean()) return json.get<bool>();
   if (json.is_string()) return json.get<std::string>();
-  if (json.is_null()) return neap::ChatValue::Data(neap::ChatNone{});
+  if (json.is_null()) return neap::ChatValue(neap::ChatNone{});
   if (json.is_array()) {
     neap::ChatList list;
     for (const neap::Json& item : json) list.push_back(value_of(item));
