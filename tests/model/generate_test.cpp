@@ -66,6 +66,15 @@ TEST(Generate, BatchIsTheSameAtAnyThreadCountAndResidency) {
   EXPECT_EQ(run(3, {.max_memory = 1}), reference);
 }
 
+TEST(Generate, GreedyBatchIsEachPromptAlone) {
+  const auto model = tiny("qwen3");
+  const std::vector<TokenId> prompts = {5, 6, 7, 100, 101, 102, 200, 9, 33};
+  const SampleOptions greedy{.max_tokens = 20};
+  const auto batch = generate_batch(*model, prompts, 3, greedy);
+  for (std::size_t s = 0; s < 3; ++s)
+    EXPECT_EQ(row(batch, s, 20), generate(*model, row(prompts, s, 3), {}, greedy)) << s;
+}
+
 TEST(Generate, SequenceDependsOnItsIndexAndNotOnTheBatch) {
   const auto model = tiny("qwen2");
   const SampleOptions options{.max_tokens = 16, .temperature = 1};
