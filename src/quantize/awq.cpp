@@ -66,7 +66,7 @@ class AwqBlock {
         const Grid grid = clip ? search_awq_clip(grams_[static_cast<std::size_t>(stage)], weight, *layout)
                                : make_grid(weight, *layout, GridSearch::range);
         const std::string module = module_name(full_.index, role);
-        const QuantizedTensor tensor = round_to_nearest(weight, grid);
+        const QuantizedTensor tensor = round_to_grid(weight, grid);
         LayerRecord record = plain_record(module, tensor);
         record.seconds = seconds_now() - start;
         clock.add("clipping and rounding", record.seconds);
