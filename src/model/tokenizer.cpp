@@ -57,6 +57,20 @@ struct Tokenizer::Impl {
     if (settings.add_eos && !settings.eos.empty()) parts.suffix = {settings.eos.front()};
   }
 
+  static std::shared_ptr<const Impl> from_files(std::string_view tokenizer_json,
+                                                const std::string& file,
+                                                const SettingsFiles& files) {
+    const Json json = parse_json(tokenizer_json, file);
+    const std::string config_file = files.folder + "tokenizer_config.json";
+    const Json config = files.tokenizer_config.empty()
+                            ? Json::object()
+                            : parse_json(files.tokenizer_config, config_file);
+    const JsonNode config_node(config, config_file);
+    TokenizerParts read = read_tokenizer_json(JsonNode(json, file), &config_node);
+    TokenizerSettings around = read_settings(files, *read.vocabulary);
+    return std::make_shared<const Impl>(std::move(read), std::move(around));
+  }
+
   void encode_words(std::string_view text, bool first, WordCache* cache,
                     std::vector<TokenId>& ids) const {
     Words words;
@@ -136,20 +150,14 @@ Tokenizer Tokenizer::open(const Checkpoint& checkpoint) {
   files.generation_config = read_if_there(folder + "generation_config.json");
   files.config = checkpoint.config_json();
   files.chat_template = read_if_there(folder + "chat_template.jinja");
-  const Json json = parse_json(read_text_file(file), file);
-  TokenizerParts parts = read_tokenizer_json(JsonNode(json, file));
-  TokenizerSettings settings = read_settings(files, *parts.vocabulary);
-  return Tokenizer(std::make_shared<const Impl>(std::move(parts), std::move(settings)));
+  return Tokenizer(Impl::from_files(read_text_file(file), file, files));
 }
 
 Tokenizer Tokenizer::from_json(std::string_view tokenizer_json, const std::string& file,
                                std::string_view tokenizer_config_json) {
   SettingsFiles files;
   files.tokenizer_config = tokenizer_config_json;
-  const Json json = parse_json(tokenizer_json, file);
-  TokenizerParts parts = read_tokenizer_json(JsonNode(json, file));
-  TokenizerSettings settings = read_settings(files, *parts.vocabulary);
-  return Tokenizer(std::make_shared<const Impl>(std::move(parts), std::move(settings)));
+  return Tokenizer(Impl::from_files(tokenizer_json, file, files));
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, bool add_special) const {

@@ -1,6 +1,7 @@
 #include "model/tokenizer_json.h"
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "neap/error.h"
@@ -86,10 +87,10 @@ BpeOptions read_options(const JsonNode& model, const Vocabulary& vocabulary, boo
   return options;
 }
 
-AddedToken read_added_token(const JsonNode& node, Vocabulary& vocabulary) {
+AddedToken read_added_token(const JsonNode& node, TokenId id) {
   AddedToken token;
   token.content = node.at("content").string();
-  token.id = static_cast<TokenId>(node.at("id").integer(0, Vocabulary::kMaxId));
+  token.id = id;
   token.single_word = boolean(node, "single_word");
   token.left_strip = boolean(node, "lstrip");
   token.right_strip = boolean(node, "rstrip");
@@ -97,11 +98,56 @@ AddedToken read_added_token(const JsonNode& node, Vocabulary& vocabulary) {
   const auto normalized = node.find("normalized");
   token.normalized = normalized ? normalized->boolean() : !token.special;
   if (token.content.empty()) node.at("content").fail("empty", "a text");
-  if (!vocabulary.add(token.content, token.id)) {
-    node.at("id").fail("the vocabulary has another id for this token, or another token there");
-  }
   return token;
 }
+
+class AddedTokens {
+ public:
+  AddedTokens(Vocabulary& vocabulary, std::vector<AddedToken>& tokens)
+      : vocabulary_(vocabulary), tokens_(tokens) {}
+
+  // A later token with the same id goes before an earlier one.
+  void add(const JsonNode& node, AddedToken token) {
+    if (!vocabulary_.add(token.content, token.id)) {
+      node.fail("the vocabulary has another id for this token, or another token there");
+    }
+    const auto [place, fresh] = places_.emplace(token.id, tokens_.size());
+    if (fresh) {
+      tokens_.push_back(std::move(token));
+    } else {
+      tokens_[place->second] = std::move(token);
+    }
+  }
+
+  // [{"id": .., "content": .., flags}]
+  void read_list(const JsonNode& list) {
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      const JsonNode node = list[i];
+      const auto id = static_cast<TokenId>(node.at("id").integer(0, Vocabulary::kMaxId));
+      add(node.at("id"), read_added_token(node, id));
+    }
+  }
+
+  // {"ID": {"content": .., flags}}
+  void read_decoder(const JsonNode& map) {
+    if (!map.value().is_object()) map.fail("bad value", "an object");
+    for (const auto& [key, value] : map.value().items()) {
+      const JsonNode node(value, map.file(), map.path() + "." + key);
+      TokenId id = -1;
+      const char* const last = key.data() + key.size();
+      const auto [end, error] = std::from_chars(key.data(), last, id);
+      if (error != std::errc() || end != last || id < 0 || id > Vocabulary::kMaxId) {
+        node.fail("bad key", "a token id");
+      }
+      add(node, read_added_token(node, id));
+    }
+  }
+
+ private:
+  Vocabulary& vocabulary_;
+  std::vector<AddedToken>& tokens_;
+  std::unordered_map<TokenId, std::size_t> places_;  // in tokens_
+};
 
 void build_matchers(TokenizerParts& parts) {
   std::vector<std::pair<std::string, AddedToken>> raw, normalized;
@@ -155,7 +201,7 @@ void read_post_processor(const JsonNode& node, const Vocabulary& vocabulary,
 
 }  // namespace
 
-TokenizerParts read_tokenizer_json(const JsonNode& root) {
+TokenizerParts read_tokenizer_json(const JsonNode& root, const JsonNode* config) {
   if (const auto version = root.find("version"); version && version->string() != "1.0") {
     unsupported(*version, "another version of tokenizer.json");
   }
@@ -179,10 +225,10 @@ TokenizerParts read_tokenizer_json(const JsonNode& root) {
   // Only now: BPE itself does not know the added tokens.
   auto bpe_vocabulary = std::make_shared<const Vocabulary>(*vocabulary);
   parts.bpe = std::make_shared<const Bpe>(bpe_vocabulary, merges, options);
-  if (const auto list = root.find("added_tokens")) {
-    for (std::size_t i = 0; i < list->size(); ++i) {
-      parts.added.push_back(read_added_token((*list)[i], *vocabulary));
-    }
+  AddedTokens added(*vocabulary, parts.added);
+  if (const auto list = root.find("added_tokens")) added.read_list(*list);
+  if (config != nullptr) {
+    if (const auto map = config->find("added_tokens_decoder")) added.read_decoder(*map);
   }
   build_matchers(parts);
   parts.vocabulary = std::move(vocabulary);

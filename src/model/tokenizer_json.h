@@ -30,7 +30,9 @@ struct TokenizerParts {
 };
 
 // `truncation` and `padding` are passed over, as transformers does: they are a caller's settings.
-TokenizerParts read_tokenizer_json(const JsonNode& root);
+// config: null, or the root of tokenizer_config.json, whose added_tokens_decoder adds to the added
+// tokens and, where it gives other flags, goes before them.
+TokenizerParts read_tokenizer_json(const JsonNode& root, const JsonNode* config = nullptr);
 
 // Steps from the single component at `node` (or the list of a "Sequence").
 std::vector<NormalizerStep> read_normalizer(const JsonNode& node);

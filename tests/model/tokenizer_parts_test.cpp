@@ -149,6 +149,12 @@ TEST(Split, BehavioursAreThoseOfTheReference) {
   EXPECT_EQ(parts_of(text, *dash, SplitBehavior::removed, /*invert=*/true), (Parts{"-", "-", "-"}));
 }
 
+TEST(Split, ALongMatchWithBacktrackingDoesNotExhaustTheStack) {
+  const std::string text(200'000, 'a');
+  EXPECT_EQ(matches_of(*make_regex_pattern("(?:a|ab)+", "", ""), text),
+            (std::vector<Span>{{0, text.size()}}));
+}
+
 TEST(Split, RefusesExpressionsThatTheTwoEnginesReadDifferently) {
   for (const char* regex :
        {"^a",         "a$",          "\\w+",      "\\ba",    "[[:alpha:]]", "[a-z&&[^b]]",

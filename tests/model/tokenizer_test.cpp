@@ -299,6 +299,23 @@ TEST(TokenizerJson, WhatIsNotKnownIsRefusedByItsPath) {
   }
 }
 
+TEST(TokenizerJson, TheConfigsAddedTokensAddToTheOthersAndGoBeforeThem) {
+  const std::string json = small_tokenizer().dump();
+  const Tokenizer tokenizer = Tokenizer::from_json(json, "f", R"({"added_tokens_decoder": {
+      "3": {"content": "<s>", "lstrip": true, "special": false},
+      "9": {"content": "<new>", "special": true}}})");
+  EXPECT_EQ(tokenizer.encode("a <s><new>"), (std::vector<TokenId>{0, 3, 9}));
+  EXPECT_FALSE(tokenizer.is_special(3));
+  EXPECT_TRUE(tokenizer.is_special(9));
+  EXPECT_EQ(tokenizer.size(), 10);
+  for (const char* bad : {R"({"x": {"content": "<new>"}})", R"({"2": {"content": "<new>"}})",
+                          R"({"5": {"content": "<s>"}})", R"([])"}) {
+    EXPECT_THROW(
+        Tokenizer::from_json(json, "f", std::string(R"({"added_tokens_decoder": )") + bad + "}"),
+        Error);
+  }
+}
+
 TEST(TokenizerJson, EveryTruncationIsRefused) {
   const std::string whole = small_tokenizer().dump();
   EXPECT_NO_THROW(Tokenizer::from_json(whole, "f"));
