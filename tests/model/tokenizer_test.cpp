@@ -70,18 +70,12 @@ std::vector<TokenId> join(std::vector<TokenId> a, const std::vector<TokenId>& b,
   return a;
 }
 
-class Golden : public testing::TestWithParam<std::string> {};
-
-// Decoding is only compared where the tokenizer.json is the judge's own: a GGUF does not name its
-// decoder.
-TEST_P(Golden, IdsAndTextEqualThoseOfTokenizers) {
-  const Tokenizer tokenizer = open_golden(GetParam());
-  Fields golden(kGoldens + GetParam().substr(0, GetParam().find('.')) + ".ids");
+void expect_golden(const Tokenizer& tokenizer, const std::string& name) {
+  Fields golden(kGoldens + name + ".ids");
   Fields shared(kGoldens + "texts");
   const std::vector<TokenId> before = golden.ids(), after = golden.ids();
   const std::uint32_t count = golden.u32();
-  std::uint32_t in_shared = shared.u32();
-  ASSERT_GT(count, in_shared);
+  ASSERT_GT(count, shared.u32());
   for (std::uint32_t i = 0; i < count; ++i) {
     auto text = golden.text();
     if (!text) text = shared.text();
@@ -92,6 +86,28 @@ TEST_P(Golden, IdsAndTextEqualThoseOfTokenizers) {
     ASSERT_EQ(repaired(tokenizer.decode(ids, /*skip_special=*/false)), decoded)
         << i << ": " << *text;
   }
+}
+
+class Golden : public testing::TestWithParam<std::string> {};
+
+TEST_P(Golden, IdsAndTextEqualThoseOfTokenizers) {
+  expect_golden(open_golden(GetParam()), GetParam().substr(0, GetParam().find('.')));
+}
+
+// Where NEAP_TEST_MODELS names a folder that has the model.
+TEST(SmolLm2, IdsAndTextEqualThoseOfTokenizers) {
+  const char* folder = std::getenv("NEAP_TEST_MODELS");
+  const std::string model = std::string(folder != nullptr ? folder : "") + "/smollm2.gguf";
+  if (!std::filesystem::exists(model)) GTEST_SKIP() << "NEAP_TEST_MODELS has no smollm2.gguf";
+  const Tokenizer tokenizer = Tokenizer::open(Checkpoint::open(model));
+  expect_golden(tokenizer, "smollm2_real");
+  EXPECT_EQ(tokenizer.bos(), 1);
+  EXPECT_EQ(tokenizer.eos(), (std::vector<TokenId>{2}));
+  EXPECT_FALSE(tokenizer.adds_bos());
+  const ChatMessage message{"user", "Hi"};
+  EXPECT_EQ(render_chat(tokenizer, {&message, 1}, true),
+            "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging "
+            "Face<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
 }
 
 INSTANTIATE_TEST_SUITE_P(Tokenizers, Golden,
