@@ -28,14 +28,15 @@ struct RopeScaling {
 
 // What differs from layer to layer.
 struct LayerSwitches {
-  bool rope = true;              // SmolLM3 leaves it out in every fourth layer
-  std::int64_t window = 0;       // attention sees this many positions, itself included; 0: all before
+  bool rope = true;         // SmolLM3 leaves it out in every fourth layer
+  std::int64_t window = 0;  // attention sees this many positions, itself included; 0: all before
 
   bool operator==(const LayerSwitches&) const = default;
 };
 
 struct ModelConfig {
-  std::string family;  // a row of the architecture table: "llama", "mistral", "qwen2", "qwen3", "smollm3"
+  std::string
+      family;  // a row of the architecture table: "llama", "mistral", "qwen2", "qwen3", "smollm3"
   std::int64_t layers = 0, hidden = 0, intermediate = 0, vocabulary = 0;
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;
   std::int64_t max_positions = 0;
@@ -44,15 +45,15 @@ struct ModelConfig {
   std::vector<float> rope_factors;  // head_dim / 2 divisors of the frequencies (GGUF), or empty
   bool qkv_bias = false, output_bias = false, mlp_bias = false, qk_norm = false, tied_head = false;
   std::vector<LayerSwitches> switches;  // one per layer
-  // Type of the checkpoint's embedding: f32, f16 or bf16; f16 where that is none of them (GGUF's block
-  // types, whose scales are f16).
+  // Type of the checkpoint's embedding: f32, f16 or bf16; f16 where that is none of them (GGUF's
+  // block types, whose scales are f16).
   DType dtype = DType::bf16;
 
   bool operator==(const ModelConfig&) const = default;
 };
 
-// From config.json or GGUF metadata. Throws Error(unsupported) for an architecture that is not in the
-// table, or a setting that would change the result and is not implemented; Error(format) for a
+// From config.json or GGUF metadata. Throws Error(unsupported) for an architecture that is not in
+// the table, or a setting that would change the result and is not implemented; Error(format) for a
 // missing or ill-typed value.
 ModelConfig read_config(const Checkpoint& checkpoint);
 
@@ -65,10 +66,10 @@ class LanguageModel {
   virtual ~LanguageModel() = default;
   virtual const ModelConfig& config() const = 0;
 
-  // Runs windows of equal length, each from position 0 with causal attention. Weights are visited once
-  // per call, so several windows at once cost less. tokens: (windows, length), row-major, each in
-  // [0, vocabulary), else Error(argument). states: (windows * length, hidden), what the head reads
-  // (final norm applied). Same bits at any thread count and any number of windows.
+  // Runs windows of equal length, each from position 0 with causal attention. Weights are visited
+  // once per call, so several windows at once cost less. tokens: (windows, length), row-major, each
+  // in [0, vocabulary), else Error(argument). states: (windows * length, hidden), what the head
+  // reads (final norm applied). Same bits at any thread count and any number of windows.
   virtual void forward(std::span<const TokenId> tokens, std::size_t length,
                        MatrixView<float> states) = 0;
   // logits: (rows of states, vocabulary). The bits of a row do not depend on the others.
@@ -77,16 +78,18 @@ class LanguageModel {
 
 struct LoadOptions {
   Precision precision = Precision::bf16;
-  // Blocks are kept in memory, once read, if all of them fit in this many bytes, else each is read anew
-  // when its turn comes; so is the head if it doesn't fit beside them. Activations come on top. The
-  // result is the same. 0: half of the machine's memory.
+  // Blocks are kept in memory, once read, if all of them fit in this many bytes, else each is read
+  // anew when its turn comes; so is the head if it doesn't fit beside them. Activations come on
+  // top. The result is the same. 0: half of the machine's memory.
   std::uint64_t max_memory = 0;
 };
 
-// A model ready to run, from any kind of checkpoint: dense, GGUF, or quantized by Neap (compressed-tensors
-// pack-quantized; simulated: dequantized when a block is read). Throws Error; every tensor that the
-// architecture asks for is checked for presence and shape here, not in the middle of a run.
-std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint, const LoadOptions& options = {});
+// A model ready to run, from any kind of checkpoint: dense, GGUF, or quantized by Neap
+// (compressed-tensors pack-quantized; simulated: dequantized when a block is read). Throws Error;
+// every tensor that the architecture asks for is checked for presence and shape here, not in the
+// middle of a run.
+std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint,
+                                          const LoadOptions& options = {});
 
 struct SampleOptions {
   std::int64_t max_tokens = 128;
@@ -97,9 +100,9 @@ struct SampleOptions {
   bool stop_at_eos = true;
 };
 
-// Continues `prompt`; on_token sees each new id as it comes and returns false to stop. Returns the new
-// ids, without the end token. `model` must come from load_model. Throws Error(argument) for an empty
-// prompt, ids outside of the vocabulary, or options out of range.
+// Continues `prompt`; on_token sees each new id as it comes and returns false to stop. Returns the
+// new ids, without the end token. `model` must come from load_model. Throws Error(argument) for an
+// empty prompt, ids outside of the vocabulary, or options out of range.
 std::vector<TokenId> generate(LanguageModel& model, std::span<const TokenId> prompt,
                               const std::vector<TokenId>& eos, const SampleOptions& options,
                               const std::function<bool(TokenId)>& on_token = {});
@@ -107,9 +110,9 @@ std::vector<TokenId> generate(LanguageModel& model, std::span<const TokenId> pro
 // Continues many prompts of equal length at once (a batch per step: far cheaper than one after
 // another), each to exactly max_tokens new tokens, end tokens included as ordinary ones; sequence s
 // draws from its own stream (seed, s). prompts: (sequences, prompt length). Returns (sequences,
-// max_tokens) new ids, row-major. Same result for any thread count and batch. on_step sees the number
-// of each step, from 0, when its tokens are drawn; returning false throws Error(cancelled). Throws
-// Error(argument) as generate.
+// max_tokens) new ids, row-major. Same result for any thread count and batch. on_step sees the
+// number of each step, from 0, when its tokens are drawn; returning false throws Error(cancelled).
+// Throws Error(argument) as generate.
 std::vector<TokenId> generate_batch(LanguageModel& model, std::span<const TokenId> prompts,
                                     std::size_t sequences, const SampleOptions& options,
                                     const std::function<bool(std::int64_t step)>& on_step = {});
