@@ -35,8 +35,8 @@ struct LayerSwitches {
 };
 
 struct ModelConfig {
-  std::string
-      family;  // a row of the architecture table: "llama", "mistral", "qwen2", "qwen3", "smollm3"
+  // A row of the architecture table: "llama", "mistral", "qwen2", "qwen3", "smollm3".
+  std::string family;
   std::int64_t layers = 0, hidden = 0, intermediate = 0, vocabulary = 0;
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;
   std::int64_t max_positions = 0;
