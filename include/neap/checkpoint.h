@@ -40,7 +40,8 @@ class Checkpoint {
   // Throws Error(format) naming the model and the tensor that it lacks.
   const TensorInfo& info(std::string_view name) const;
 
-  // The tensor's bytes as they lie in the file; valid as long as any copy of this checkpoint lives.
+  // The tensor's bytes as they lie in the file (or those of a part of it: same name, offset and bytes
+  // narrowed); valid as long as any copy of this checkpoint lives.
   std::span<const std::byte> bytes(const TensorInfo& tensor) const;
 
   // Rows [first, first + count) of a tensor seen as a matrix (a vector is one row; leading
@@ -58,7 +59,7 @@ class Checkpoint {
   // Metadata of a GGUF; null for a Hugging Face directory.
   const GgufFile* gguf() const;
 
-  // Tells the kernel that a tensor's pages are no longer needed (they stay readable).
+  // Tells the kernel that the pages of a tensor, or of a part of it, are no longer needed (they stay readable).
   void release(const TensorInfo& tensor) const;
 
  private:
