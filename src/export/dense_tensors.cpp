@@ -16,9 +16,18 @@ namespace {
 constexpr std::array kRoleOrder = {Role::q,    Role::k,  Role::v,   Role::o,
                                    Role::gate, Role::up, Role::down};
 constexpr std::int64_t kChunkValues = 1 << 20;
-constexpr std::size_t kChunkBytes = std::size_t{4} << 20;
+constexpr std::uint64_t kRunBytes = std::uint64_t{4} << 20;
 
 using Sink = std::function<void(std::span<const std::byte>)>;
+
+void release_rows(const Checkpoint& checkpoint, const TensorInfo& tensor, std::int64_t rows,
+                  std::int64_t first, std::int64_t count) {
+  const std::uint64_t row_bytes = tensor.bytes / static_cast<std::uint64_t>(rows);
+  TensorInfo part = tensor;
+  part.offset += static_cast<std::uint64_t>(first) * row_bytes;
+  part.bytes = static_cast<std::uint64_t>(count) * row_bytes;
+  checkpoint.release(part);
+}
 
 class Lister {
  public:
@@ -61,13 +70,8 @@ class Lister {
   void add_verbatim(const TensorInfo& info) {
     const Checkpoint& checkpoint = weights_.checkpoint();
     listed_.insert(info.name);
-    add(info.name, info.type, info, [&checkpoint, info](const Sink& sink) {
-      const auto bytes = checkpoint.bytes(info);
-      for (std::size_t at = 0; at < bytes.size(); at += kChunkBytes) {
-        sink(bytes.subspan(at, std::min(kChunkBytes, bytes.size() - at)));
-      }
-      checkpoint.release(info);
-    });
+    add(info.name, info.type, info,
+        [&checkpoint, info](const Sink& sink) { visit_bytes(checkpoint, info, sink); });
   }
 
   static DType output_type(const TensorInfo& info) {
@@ -95,9 +99,9 @@ class Lister {
         const std::int64_t count = std::min(step, rows - first);
         values.resize(static_cast<std::size_t>(count * cols));
         checkpoint.read_rows(info, first, count, values.data());
+        release_rows(checkpoint, info, rows, first, count);
         sink(to_bytes(values.data(), values.size(), type, name));
       }
-      checkpoint.release(info);
     });
   }
 
@@ -176,6 +180,17 @@ Shape linear_shape(const ModelConfig& config, const std::string& module) {
   }
   NEAP_CHECK(!"a linear module");
   return {};
+}
+
+void visit_bytes(const Checkpoint& checkpoint, const TensorInfo& tensor,
+                 const std::function<void(std::span<const std::byte>)>& visit) {
+  for (std::uint64_t at = 0; at < tensor.bytes; at += kRunBytes) {
+    TensorInfo run = tensor;
+    run.offset += at;
+    run.bytes = std::min(kRunBytes, tensor.bytes - at);
+    visit(checkpoint.bytes(run));
+    checkpoint.release(run);
+  }
 }
 
 std::vector<std::byte> to_bytes(const float* values, std::size_t count, DType type,

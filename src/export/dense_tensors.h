@@ -39,6 +39,11 @@ std::vector<std::string> linear_modules(const ModelConfig& config);
 // (out, in) of one of them.
 Shape linear_shape(const ModelConfig& config, const std::string& module);
 
+// A tensor's bytes in runs of a few megabytes, in order, each unmapped after it was visited: the
+// size of a tensor must not show in this process' memory.
+void visit_bytes(const Checkpoint& checkpoint, const TensorInfo& tensor,
+                 const std::function<void(std::span<const std::byte>)>& visit);
+
 // `count` floats as they lie in a file of `type` (F32, F16, BF16), rounded to nearest even. Throws
 // Error(data) naming `tensor` where a finite value does not fit.
 std::vector<std::byte> to_bytes(const float* values, std::size_t count, DType type,

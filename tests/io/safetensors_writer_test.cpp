@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <cstring>
+#include <algorithm>
 #include <filesystem>
 #include <set>
 
@@ -55,7 +55,7 @@ void expect_contents(const std::string& path, const std::vector<TensorSpec>& ten
     EXPECT_EQ(info.type, spec->type);
     EXPECT_EQ(info.shape, spec->shape);
     const auto expected = bytes_for(*spec, info.bytes);
-    EXPECT_EQ(std::memcmp(file.bytes().data() + info.offset, expected.data(), expected.size()), 0);
+    EXPECT_TRUE(std::ranges::equal(file.bytes().subspan(info.offset, info.bytes), expected));
   }
 }
 
