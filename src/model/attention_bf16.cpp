@@ -95,14 +95,6 @@ inline __m512 dots_16(const Bf16* query, const Bf16* keys, std::size_t size, std
   return fold_16(total);
 }
 
-// The processor does not see early enough where streams this short go.
-inline void prefetch(const Bf16* from, std::size_t count) {
-  constexpr std::size_t kLine = 32, kAhead = 2048;
-  for (std::size_t i = 0; i < count; i += kLine) {
-    _mm_prefetch(reinterpret_cast<const char*>(from + kAhead + i), _MM_HINT_T0);
-  }
-}
-
 // One register's width of columns of some values.
 struct Columns {
   const Bf16* values;
@@ -204,7 +196,6 @@ void score_bf16(const StepBf16& step, const Bf16* queries, const Bf16* keys, flo
   for (std::size_t p = 0; p < step.positions; p += kFloats) {
     const Bf16* rows = keys + p * step.size;
     const std::size_t count = step.positions - p;
-    prefetch(rows, kFloats * step.size);
     for (std::size_t g = 0; g < step.group; ++g) {
       const Bf16* query = queries + g * step.size;
       const __m512 result = count >= kFloats ? dots_16<true>(query, rows, step.size, count)
@@ -222,7 +213,6 @@ void mix_bf16(const StepBf16& step, const Bf16* values, const float* factors, fl
   constexpr std::size_t kBlock = 64, kHeads = 4;
   for (std::size_t p = 0; p < step.positions; p += kBlock) {
     const std::size_t count = std::min(kBlock, step.positions - p);
-    prefetch(values + p * size, count * size);
     for (std::size_t i = 0; i < size; i += kHalves) {
       for (std::size_t g = 0; g < group; g += kHeads) {
         mix_heads(std::min(kHeads, group - g), step.weights + g * step.stride + p, step.stride,

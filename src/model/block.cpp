@@ -17,11 +17,13 @@ constexpr std::size_t kRowsAtOnce = 1024;
 constexpr std::size_t kTokensAtOnce =
     4096;  // the same for attention, rounded down to whole windows
 
-void for_rows(std::size_t rows, const std::function<void(std::size_t)>& row) {
-  constexpr std::size_t kTile = 32;
-  parallel_for((rows + kTile - 1) / kTile, [&](std::size_t tile) {
-    const std::size_t end = std::min(rows, (tile + 1) * kTile);
-    for (std::size_t r = tile * kTile; r < end; ++r) row(r);
+// row(r) for every row of `columns` values. Tiles are large enough to be worth waking a thread for:
+// a generated token's few rows stay on this one.
+void for_rows(std::size_t rows, std::size_t columns, const std::function<void(std::size_t)>& row) {
+  const std::size_t tile_rows = std::max<std::size_t>(1, 32768 / columns);
+  parallel_for((rows + tile_rows - 1) / tile_rows, [&](std::size_t tile) {
+    const std::size_t end = std::min(rows, (tile + 1) * tile_rows);
+    for (std::size_t r = tile * tile_rows; r < end; ++r) row(r);
   });
 }
 
@@ -36,7 +38,7 @@ void in_pieces(std::size_t rows, std::size_t at_most, const Function& piece) {
 void norm_rows(const ModelConfig& config, const std::vector<float>& weight,
                MatrixView<const float> x, MatrixView<float> h) {
   NEAP_CHECK(x.cols == weight.size() && h.cols == x.cols && h.rows == x.rows);
-  for_rows(x.rows, [&](std::size_t r) {
+  for_rows(x.rows, x.cols, [&](std::size_t r) {
     rms_norm(x.row(r), weight.data(), static_cast<float>(config.norm_epsilon), x.cols, h.row(r));
   });
 }
@@ -46,7 +48,7 @@ void add_linear(const Linear& linear, MatrixView<const float> input, MatrixView<
   in_pieces(x.rows, kRowsAtOnce, [&](std::size_t first, std::size_t count) {
     const MatrixView<float> y(buffer.floats(count * x.cols), count, x.cols);
     linear.apply(input.row_range(first, count), y);
-    for_rows(count, [&](std::size_t r) { add(y.row(r), x.cols, x.row(first + r)); });
+    for_rows(count, x.cols, [&](std::size_t r) { add(y.row(r), x.cols, x.row(first + r)); });
   });
 }
 
@@ -111,7 +113,7 @@ void mlp_hidden(const Block& block, MatrixView<const float> h, MatrixView<float>
     const MatrixView<float> gate(gate_buffer.floats(count * f.cols), count, f.cols);
     block.linear(Role::gate).apply(h.row_range(first, count), gate);
     block.linear(Role::up).apply(h.row_range(first, count), f.row_range(first, count));
-    for_rows(count, [&](std::size_t r) {
+    for_rows(count, f.cols, [&](std::size_t r) {
       silu_multiply(gate.row(r), f.row(first + r), f.cols, f.row(first + r));
     });
   });

@@ -1,5 +1,7 @@
 #include "model/kv_cache.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 #include <new>
@@ -38,11 +40,17 @@ KeyValues KvCache::layer(std::size_t index) {
   return {type_, memory.keys.get(), memory.values.get(), kv_heads_, capacity_, head_dim_};
 }
 
-// Zero, as KeyValues asks; calloc leaves pages that are never reached untouched.
+void KvCache::Unmap::operator()(std::byte* memory) const { munmap(memory, bytes); }
+
+// Fresh pages: zero, as KeyValues asks, and not there until they are reached. Large ones where the
+// system has them: each head's stream is short, and a step walks through all of them.
 KvCache::Memory KvCache::allocate(std::size_t capacity) const {
-  void* memory = std::calloc(sequences_ * kv_heads_ * capacity, head_dim_ * operand_bytes(type_));
-  if (memory == nullptr) throw std::bad_alloc();
-  return Memory(static_cast<std::byte*>(memory));
+  const std::size_t bytes = std::max<std::size_t>(
+      1, sequences_ * kv_heads_ * capacity * head_dim_ * operand_bytes(type_));
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  madvise(memory, bytes, MADV_HUGEPAGE);
+  return Memory(static_cast<std::byte*>(memory), {bytes});
 }
 
 KvCache::Memory KvCache::moved(const Memory& from, std::size_t capacity) const {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
 #include <memory>
 #include <vector>
 
@@ -48,10 +47,11 @@ class KvCache {
   KeyValues layer(std::size_t index);
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
+  struct Unmap {
+    std::size_t bytes;
+    void operator()(std::byte* memory) const;
   };
-  using Memory = std::unique_ptr<std::byte, Free>;
+  using Memory = std::unique_ptr<std::byte, Unmap>;
   struct Layer {
     Memory keys, values;
   };
