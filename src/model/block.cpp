@@ -12,10 +12,16 @@ namespace neap {
 namespace {
 
 // Rows whose intermediate results are alive at once: what the next step reads is still in a cache,
-// and memory does not grow with the number of windows. No row depends on it.
-constexpr std::size_t kRowsAtOnce = 1024;
-constexpr std::size_t kTokensAtOnce =
-    4096;  // the same for attention, rounded down to whole windows
+// memory does not grow with the number of windows, and yet every thread has something to do. No row
+// depends on it.
+std::size_t rows_at_once() {
+  return std::max<std::size_t>(1024, 128 * static_cast<std::size_t>(thread_count()));
+}
+
+// The same for attention: whole windows.
+std::size_t tokens_at_once(std::size_t length) {
+  return std::max<std::size_t>(1, 2 * rows_at_once() / length) * length;
+}
 
 // row(r) for every row of `columns` values. Tiles are large enough to be worth waking a thread for:
 // a generated token's few rows stay on this one.
@@ -45,7 +51,7 @@ void norm_rows(const ModelConfig& config, const std::vector<float>& weight,
 
 void add_linear(const Linear& linear, MatrixView<const float> input, MatrixView<float> x) {
   thread_local Buffer buffer;
-  in_pieces(x.rows, kRowsAtOnce, [&](std::size_t first, std::size_t count) {
+  in_pieces(x.rows, rows_at_once(), [&](std::size_t first, std::size_t count) {
     const MatrixView<float> y(buffer.floats(count * x.cols), count, x.cols);
     linear.apply(input.row_range(first, count), y);
     for_rows(count, x.cols, [&](std::size_t r) { add(y.row(r), x.cols, x.row(first + r)); });
@@ -56,7 +62,7 @@ void add_linear(const Linear& linear, MatrixView<const float> input, MatrixView<
 void add_mlp_of(const ModelConfig& config, const Block& block, MatrixView<float> x) {
   const std::size_t intermediate = block.linear(Role::down).in();
   thread_local Buffer h_buffer, f_buffer;
-  in_pieces(x.rows, kRowsAtOnce, [&](std::size_t first, std::size_t count) {
+  in_pieces(x.rows, rows_at_once(), [&](std::size_t first, std::size_t count) {
     const MatrixView<float> rows = x.row_range(first, count);
     const MatrixView<float> h(h_buffer.floats(count * x.cols), count, x.cols);
     const MatrixView<float> f(f_buffer.floats(count * intermediate), count, intermediate);
@@ -77,13 +83,12 @@ void attention(const ModelConfig& config, const Block& block, const RopeTable& r
                Precision precision, std::size_t length, MatrixView<const float> h,
                MatrixView<float> a) {
   NEAP_CHECK(length > 0 && h.rows % length == 0 && h.rows == a.rows);
-  const std::size_t at_once = std::max<std::size_t>(1, kTokensAtOnce / length) * length;
   const auto kv_heads = static_cast<std::size_t>(config.kv_heads);
   const auto head_dim = static_cast<std::size_t>(config.head_dim);
   const Operand type = precision == Precision::bf16 ? bf16_operand() : Operand::f32;
   const std::size_t capacity = KeyValues::round_up(length);
   thread_local Buffer key_buffer, value_buffer;
-  in_pieces(h.rows, at_once, [&](std::size_t first, std::size_t count) {
+  in_pieces(h.rows, tokens_at_once(length), [&](std::size_t first, std::size_t count) {
     KeyValues cache{type, nullptr, nullptr, kv_heads, capacity, head_dim};
     const std::size_t bytes = cache.offset(count / length, 0, 0);
     cache.keys = key_buffer.bytes(bytes);
@@ -109,7 +114,7 @@ void mlp_input(const ModelConfig& config, const Block& block, MatrixView<const f
 
 void mlp_hidden(const Block& block, MatrixView<const float> h, MatrixView<float> f) {
   thread_local Buffer gate_buffer;
-  in_pieces(h.rows, kRowsAtOnce, [&](std::size_t first, std::size_t count) {
+  in_pieces(h.rows, rows_at_once(), [&](std::size_t first, std::size_t count) {
     const MatrixView<float> gate(gate_buffer.floats(count * f.cols), count, f.cols);
     block.linear(Role::gate).apply(h.row_range(first, count), gate);
     block.linear(Role::up).apply(h.row_range(first, count), f.row_range(first, count));
@@ -126,10 +131,9 @@ void add_mlp(const Block& block, MatrixView<const float> f, MatrixView<float> x)
 void forward_block(const ModelConfig& config, const Block& block, const RopeTable& rope,
                    Precision precision, std::size_t length, MatrixView<float> x) {
   NEAP_CHECK(length > 0 && x.rows % length == 0);
-  const std::size_t at_once = std::max<std::size_t>(1, kTokensAtOnce / length) * length;
   const std::size_t attended = block.linear(Role::o).in();
   thread_local Buffer h_buffer, a_buffer;
-  in_pieces(x.rows, at_once, [&](std::size_t first, std::size_t count) {
+  in_pieces(x.rows, tokens_at_once(length), [&](std::size_t first, std::size_t count) {
     const MatrixView<float> rows = x.row_range(first, count);
     const MatrixView<float> h(h_buffer.floats(count * x.cols), count, x.cols);
     const MatrixView<float> a(a_buffer.floats(count * attended), count, attended);
