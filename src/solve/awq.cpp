@@ -96,6 +96,8 @@ void clip_group(MatrixView<const float> gram, MatrixView<const float> weight, st
       }
     }
     const Grid clipped = make_grid(error, whole, GridSearch::range);
+    // Judged as it will be used: the weight itself goes to the nearest point of the clipped grid.
+    for (std::size_t r = 0; r < weight.rows; ++r) std::copy_n(weight.row(r), weight.cols, error.row(r));
     round_in_place(clipped, error);
     for (std::size_t r = 0; r < weight.rows; ++r) {
       for (std::size_t c = 0; c < weight.cols; ++c) error(r, c) -= weight(r, c);
