@@ -232,6 +232,7 @@ std::string describe(const QuantizeReport& r) {
     text += line(engine.loads ? "loads in" : "does not load in",
                  engine.name + (engine.reason.empty() ? "" : ": " + engine.reason));
   }
+  for (const auto& note : r.notes) text += line("note", note);
   return text;
 }
 

@@ -117,6 +117,7 @@ struct QuantizeReport {
     double seconds = 0, gflop = 0;             // gflop 0: not a matter of arithmetic
   };
   std::vector<Phase> phases;
+  std::vector<std::string> notes;              // what the user should know: tensors rounded, files left out
   double seconds = 0;
   std::uint64_t peak_memory = 0;               // VmHWM of this process, bytes
 

@@ -147,6 +147,7 @@ Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
       }
     }
   }
+  if (plan.layers.empty()) refuse("every layer is ignored", "at least one to quantize", "none");
   check_fused(plan, config);
   return plan;
 }

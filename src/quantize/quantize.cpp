@@ -104,6 +104,7 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
   report.file_bits_per_weight = writer.bits_per_weight();
   report.file_bytes = writer.tensor_bytes();
   for (const auto& e : engines_for(config, plan.layers)) report.engines.push_back({e.name, e.loads, e.reason});
+  report.notes = writer.notes();
   report.phases = clock.phases();
   report.seconds = seconds_now() - start;
   report.peak_memory = peak_memory();

@@ -59,6 +59,7 @@ std::string QuantizeReport::to_json() const {
   for (const auto& e : engines) {
     j["engines"].push_back({{"name", e.name}, {"loads", e.loads}, {"reason", e.reason}});
   }
+  j["notes"] = notes;
   j["phases"] = Json::array();
   for (const auto& p : phases) {
     Json phase = {{"name", p.name}, {"seconds", p.seconds}};

@@ -76,6 +76,7 @@ TEST(Plan, RefusesWhatCannotBeStoredOrLoaded) {
   refused([](Recipe& r) { r.ignore = {"re:nothing"}; });
   refused([](Recipe& r) { r.overrides = {parse_override("re:.*q_proj=bits:8")}; });
   refused([](Recipe& r) { r.ignore = {"re:.*gate_proj"}; });
+  refused([](Recipe& r) { r.ignore = {"Linear"}; });
 }
 
 }  // namespace
