@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 import unittest
 
 NEAP = os.environ["NEAP"]
@@ -235,6 +236,82 @@ class Generate(CliTest):
         found = self.json_of("generate", self.model, "-p", "caf\u00e9", "-n", 60, "--temperature", 1, "--seed", 3)
         self.assertEqual(result.returncode, 0)
         self.assertEqual(result.stdout, found["text"] + "\n")
+
+
+class Quantize(CliTest):
+    GRID = ("--bits", 3, "--group-size", 4, "--asym")
+
+    def quantize(self, name, *arguments):
+        out = self.folder / name
+        report = self.json_of("quantize", self.model, "-o", out, *self.GRID, *arguments)
+        self.assertEqual(report["output"], str(out))
+        return out, report
+
+    def assert_nothing_left(self, name):
+        self.assertEqual(list(self.folder.glob(name + "*")), [])
+
+    def test_output_is_a_model_like_any_other(self):
+        out, report = self.quantize("whole", "--calib", self.text, "--seqlen", 128)
+        self.assertEqual(len(report["layers"]), 14)
+        inspected = self.json_of("inspect", out)
+        self.assertAlmostEqual(inspected["bits_per_weight"]["quantized_layers"],
+                               report["bits_per_weight"]["quantized_layers"], places=2)
+        self.assertAlmostEqual(inspected["bits_per_weight"]["whole_file"], report["bits_per_weight"]["whole_file"],
+                               places=2)
+        self.assertEqual(inspected["recipe"]["method"], "ojbkq")
+        self.assertIn("made by Neap", run("inspect", out).stdout)
+        found = self.json_of("eval", out, "--reference", self.model, "--text", self.text, "--window", 128)
+        self.assertGreater(found["kl"]["mean"], 0)
+        self.assertLess(found["kl"]["mean"], 1)
+        self.assertEqual(run("generate", out, "-p", "a", "-n", 3).returncode, 0)
+
+    def test_a_recipe_file_repeats_a_run_byte_for_byte(self):
+        first, _ = self.quantize("first", "--calib", self.text, "--seqlen", 128, "--paths", 2, "--threads", 1)
+        again = self.folder / "again"
+        self.json_of("quantize", self.model, "-o", again, "--recipe", first / "neap_recipe.json", "--calib", self.text,
+                     "--threads", 3)
+        self.assertEqual((first / "model.safetensors").read_bytes(), (again / "model.safetensors").read_bytes())
+        self.assertEqual((first / "neap_recipe.json").read_bytes(), (again / "neap_recipe.json").read_bytes())
+
+    def test_schemes_and_their_contradictions(self):
+        out, report = self.quantize("scheme", "--method", "rtn", "--scheme", "w3a16_g4_asym")
+        self.assertEqual(report["grid"]["bits"], 3)
+        self.assertFalse(report["grid"]["symmetric"])
+        arguments = ("quantize", self.model, "-o", self.folder / "bad", "--method", "rtn")
+        self.assert_fails(run(*arguments, "--scheme", "W4A16", "--bits", 3), "--scheme", "--bits")
+        self.assert_fails(run(*arguments, "--scheme", "W4A4"), "W4A4")
+        self.assert_fails(run(*arguments, "--group-size", 0), "--group-size")
+        self.assert_fails(run(*arguments, "--group-size", 7), "group")
+        self.assert_fails(run(*arguments, "--lm-head", "9"), "--lm-head")
+        self.assert_fails(run(*arguments, "--override", "nonsense"), "nonsense")
+        self.assert_fails(run(*arguments[:-1], "best"), "best", "ojbkq")
+        self.assert_nothing_left("bad")
+
+    def test_an_existing_output_stays_unless_told(self):
+        out, _ = self.quantize("kept", "--method", "rtn")
+        before = (out / "model.safetensors").read_bytes()
+        self.assert_fails(run("quantize", self.model, "-o", out, "--method", "rtn", "--bits", 4), out)
+        self.assertEqual((out / "model.safetensors").read_bytes(), before)
+        self.quantize("kept", "--method", "rtn", "--overwrite", "--seed", 1)
+
+    def test_too_little_calibration_text(self):
+        result = run("quantize", self.model, "-o", self.folder / "little", *self.GRID, "--calib", self.text,
+                     "--samples", 1000)
+        self.assert_fails(result, self.text, "tokens")
+        self.assert_nothing_left("little")
+
+    def test_ctrl_c_leaves_nothing(self):
+        command = [NEAP, "quantize", self.model, "-o", self.folder / "stopped", *self.GRID, "--samples", 2000, "--seqlen",
+                   500]
+        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while process.poll() is None and not list(self.folder.glob("stopped.partial*")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 130, errors)
+        self.assertEqual(output, b"")
+        self.assertIn(b"stopped", errors)
+        self.assert_nothing_left("stopped")
 
 
 class Outputs(CliTest):
