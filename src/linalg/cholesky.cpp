@@ -13,6 +13,7 @@ namespace neap {
 namespace {
 
 constexpr std::size_t kTile = 256;
+constexpr std::size_t kSolveBlock = 64;
 
 // Row panel k of R: R_kj = R_kk^-T A_kj for every tile j right of the diagonal.
 void solve_panel(MatrixView<float> a, std::size_t k, std::size_t width) {
@@ -67,6 +68,33 @@ std::size_t cholesky_upper(MatrixView<float> a) {
     update_rest(a, k, width);
   }
   return a.cols;
+}
+
+void solve_unit_upper(MatrixView<const float> n, MatrixView<float> x) {
+  const ThreadScope serial(1);
+  for (std::size_t end = n.rows; end > 0;) {
+    const std::size_t begin = (end - 1) / kSolveBlock * kSolveBlock, count = end - begin;
+    if (end < n.rows) {
+      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, x.cols, n.rows - end, -1,
+                  n.row(begin) + end, n.stride, x.row(end), x.stride, 1, x.row(begin), x.stride);
+    }
+    cblas_strsm(CblasRowMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasUnit, count, x.cols, 1,
+                n.row(begin) + begin, n.stride, x.row(begin), x.stride);
+    end = begin;
+  }
+}
+
+void solve_unit_upper_transposed(MatrixView<const float> n, MatrixView<float> x) {
+  const ThreadScope serial(1);
+  for (std::size_t begin = 0; begin < n.rows; begin += kSolveBlock) {
+    const std::size_t count = std::min(kSolveBlock, n.rows - begin);
+    if (begin > 0) {
+      cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, count, x.cols, begin, -1, n.data + begin,
+                  n.stride, x.data, x.stride, 1, x.row(begin), x.stride);
+    }
+    cblas_strsm(CblasRowMajor, CblasLeft, CblasUpper, CblasTrans, CblasUnit, count, x.cols, 1,
+                n.row(begin) + begin, n.stride, x.row(begin), x.stride);
+  }
 }
 
 }  // namespace neap

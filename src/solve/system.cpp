@@ -148,8 +148,7 @@ void LayerSystem::invert_diagonal() {
     const std::size_t first = tile * kColumns, end = std::min(n, first + kColumns);
     Matrix<float> inverse(end, end - first);  // what lies below is zero
     for (std::size_t k = first; k < end; ++k) inverse(k, k - first) = 1;
-    cblas_strsm(CblasRowMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasUnit, end, end - first, 1,
-                factor_.data(), n, inverse.data(), end - first);
+    solve_unit_upper(factor_.view().block(0, 0, end, end), inverse);
     for (std::size_t i = 0; i < end; ++i) {
       for (std::size_t k = first; k < end; ++k) {
         const double v = inverse(i, k - first);
@@ -175,13 +174,11 @@ void LayerSystem::to_target(MatrixView<float> tile) const {
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, width, n, mix, drift_.data,
               drift_.stride, by_input.data(), width, 0, moved.data(), width);
   for (std::size_t p = 0; p < n; ++p) std::copy_n(moved.row(order_[p]), width, by_input.row(p));
-  cblas_strsm(CblasRowMajor, CblasLeft, CblasUpper, CblasTrans, CblasUnit, n, width, 1,
-              factor_.data(), n, by_input.data(), width);
+  solve_unit_upper_transposed(factor_, by_input);
   for (std::size_t p = 0; p < n; ++p) {
     for (std::size_t c = 0; c < width; ++c) by_input(p, c) /= pivots_[p];
   }
-  cblas_strsm(CblasRowMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasUnit, n, width, 1,
-              factor_.data(), n, by_input.data(), width);
+  solve_unit_upper(factor_, by_input);
   for (std::size_t p = 0; p < n; ++p) {
     for (std::size_t c = 0; c < width; ++c) tile(p, c) += by_input(p, c);
   }

@@ -44,6 +44,29 @@ TEST_P(CholeskyOfSize, LeavesTheLowerTriangleAlone) {
   }
 }
 
+TEST_P(CholeskyOfSize, TriangularSolvesUndoTheProduct) {
+  const std::size_t n = GetParam(), columns = 5;
+  Matrix<float> upper = random_matrix(n, n, 4);
+  for (std::size_t i = 0; i < n * n; ++i) upper.data()[i] /= static_cast<float>(2 * n);
+  const Matrix<float> x = random_matrix(n, columns, 5);
+  Matrix<float> product = x, transposed = x;
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t c = 0; c < columns; ++c) {
+      double forward = x(i, c), backward = x(i, c);
+      for (std::size_t j = i + 1; j < n; ++j) forward += static_cast<double>(upper(i, j)) * x(j, c);
+      for (std::size_t j = 0; j < i; ++j) backward += static_cast<double>(upper(j, i)) * x(j, c);
+      product(i, c) = static_cast<float>(forward);
+      transposed(i, c) = static_cast<float>(backward);
+    }
+  }
+  solve_unit_upper(upper, product);
+  solve_unit_upper_transposed(upper, transposed);
+  for (std::size_t i = 0; i < n * columns; ++i) {
+    ASSERT_NEAR(product.data()[i], x.data()[i], 1e-5);
+    ASSERT_NEAR(transposed.data()[i], x.data()[i], 1e-5);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(BelowAtAndAcrossTiles, CholeskyOfSize,
                          testing::Values(1, 2, 255, 256, 257, 600));
 
