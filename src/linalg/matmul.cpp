@@ -46,7 +46,7 @@ Type stored_type(Operand type) { return type == Operand::bf16 ? Type::bf16 : Typ
 // few primitives are compiled. Below AVX-512 oneDNN's kernels treat the last rows of a tile
 // differently unless they fill a multiple of 24.
 std::span<const std::size_t> tile_heights() {
-  static constexpr std::array<std::size_t, 10> kAny{1, 2, 4, 8, 16, 24, 32, 48, 64, 128};
+  static constexpr std::array<std::size_t, 11> kAny{1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128};
   static constexpr std::array<std::size_t, 3> kMultiples{24, 48, 96};
   static const bool any_height = machine_has(dnnl::cpu_isa::avx512_core);
   return any_height ? std::span<const std::size_t>(kAny) : std::span<const std::size_t>(kMultiples);
