@@ -34,7 +34,7 @@ constexpr char kFooter[] =
 // What was said on the command line; what was not stays with the recipe file or the defaults.
 struct QuantizeCommand {
   std::string model, recipe_file;
-  std::optional<std::string> scheme, method, order, lm_head;
+  std::optional<std::string> scheme, method, target, order, lm_head;
   std::optional<int> bits, paths, descent;
   std::optional<std::int64_t> group, samples, length;
   std::optional<double> target_mix, ridge;
@@ -77,6 +77,11 @@ void add_method_options(CLI::App& app, QuantizeCommand& c) {
   app.add_option("--method", c.method, "rtn, gptq, gptaq, awq or ojbkq, see below")
       ->type_name("NAME")
       ->default_str(name_of(defaults.method));
+  app.add_option("--target", c.target,
+                 "residual: o_proj and down_proj make up for what the residual stream lost\n"
+                 "before them; layer: each layer is matched by itself, as in the paper")
+      ->type_name("NAME")
+      ->default_str(name_of(defaults.target));
   app.add_option("--target-mix", c.target_mix,
                  "mu, 0 to 1. 1: match the layer on the inputs it will see; 0: match\n"
                  "what the full-precision model computes")
@@ -194,6 +199,7 @@ Recipe recipe_of(const QuantizeCommand& c) {
   take(c.samples, recipe.samples);
   take(c.length, recipe.length);
   take(c.seed, recipe.seed);
+  if (c.target) recipe.target = target_from_name(*c.target);
   take(c.target_mix, recipe.target_mix);
   take(c.ridge, recipe.ridge);
   take(c.paths, recipe.paths);

@@ -33,6 +33,15 @@ enum class SolveOrder {
 SolveOrder order_from_name(const std::string& name);
 std::string name_of(SolveOrder order);
 
+// What a layer's rounded weights shall reproduce, as far as target_mix leaves room.
+enum class SolveTarget {
+  layer,     // the layer's own output in the full-precision model: the OJBKQ paper's joint target
+  residual,  // where the layer adds to the residual stream (o_proj, down_proj): the stream after it, so that
+             // the layer makes up for what all layers before it lost; elsewhere as `layer`
+};
+SolveTarget target_from_name(const std::string& name);
+std::string name_of(SolveTarget target);
+
 // A pattern: an exact module name ("model.layers.0.mlp.up_proj"), a class name ("Linear"), or "re:"
 // and a regular expression that matches from the start, as compressed-tensors has it.
 struct Override {
@@ -59,6 +68,7 @@ struct Recipe {
   std::uint64_t seed = 42;
   Precision precision = Precision::bf16;  // of the calibration passes
 
+  SolveTarget target = SolveTarget::residual;
   double target_mix = 0.5;            // mu; 1: the run-time inputs alone, 0: the full-precision target
   double ridge = 0.01;                // lambda^2 relative to the mean of the gram's diagonal
   int paths = 5;                      // Klein's K; 0: the greedy walk alone

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/parallel.h"
 #include "model/elementwise.h"
 #include "neap/error.h"
 
@@ -17,6 +18,10 @@ const char* name_of(Stage stage) {
     case Stage::mlp_hidden: return "input of down_proj";
   }
   return "";
+}
+
+bool writes_residual(Stage stage) {
+  return stage == Stage::attention_output || stage == Stage::mlp_hidden;
 }
 
 std::size_t longest(const TokenWindows& windows) {
@@ -72,7 +77,7 @@ Matrix<float> Streams::input(const Stream& stream, Stage stage, const Block& blo
   const ModelConfig& config = weights_.config();
   const std::size_t rows = windows_.windows[window].size();
   Matrix<float> h(rows, width_of(config, stage));
-  if (stage == Stage::attention_output || stage == Stage::mlp_hidden) {
+  if (writes_residual(stage)) {
     stream.staged.load(window, h);
     return h;
   }
@@ -93,19 +98,36 @@ void Streams::check_finite(const Matrix<float>& values, Stage stage, const Block
               {.tensor = module_name(block.index, roles_of(stage).front())});
 }
 
+// E of one window: what the full-precision streams are ahead of the run-time ones.
+Matrix<float> Streams::ahead(Stage stage, const Block& reference, const Matrix<float>& runtime,
+                             std::size_t window) const {
+  const Matrix<float> full = input(*streams_[1], stage, reference, window);
+  check_finite(full, stage, reference, window);
+  const std::size_t rows = full.rows(), inputs = full.cols();
+  Matrix<float> r, r_runtime;
+  if (options_.residual && writes_residual(stage)) {
+    r = r_runtime = Matrix<float>(rows, static_cast<std::size_t>(weights_.config().hidden));
+    streams_[1]->residual.load(window, r);
+    streams_[0]->residual.load(window, r_runtime);
+  }
+  Matrix<float> e(rows, inputs + r.cols());
+  parallel_for(rows, [&](std::size_t t) {
+    for (std::size_t c = 0; c < inputs; ++c) e(t, c) = full(t, c) - runtime(t, c);
+    for (std::size_t c = 0; c < r.cols(); ++c) e(t, inputs + c) = r(t, c) - r_runtime(t, c);
+  });
+  return e;
+}
+
 GramPair Streams::statistics(Stage stage, const Block& reference, const Block& runtime) {
   const std::size_t width = width_of(weights_.config(), stage);
-  GramAccumulator sums(width, windows_.windows.size(), streams_.size() == 2, options_.precision);
+  const bool residual = options_.residual && writes_residual(stage);
+  const std::size_t columns = width + (residual ? static_cast<std::size_t>(weights_.config().hidden) : 0);
+  GramAccumulator sums(width, streams_.size() == 2 ? columns : 0, windows_.windows.size(),
+                       options_.precision);
   for (std::size_t w = 0; w < windows_.windows.size(); ++w) {
     const Matrix<float> h = input(*streams_[0], stage, runtime, w);
     check_finite(h, stage, runtime, w);
-    if (streams_.size() == 1) {
-      sums.add(w, h, {});
-      continue;
-    }
-    const Matrix<float> full = input(*streams_[1], stage, reference, w);
-    check_finite(full, stage, reference, w);
-    sums.add(w, h, full);
+    sums.add(w, h, streams_.size() == 2 ? ahead(stage, reference, h, w) : Matrix<float>());
   }
   return sums.finish();
 }

@@ -28,6 +28,7 @@ std::size_t width_of(const ModelConfig& config, Stage stage);
 
 struct StreamOptions {
   bool reference = true;           // carry X too, for the drift
+  bool residual = false;           // and let the drift tell how far the residual stream is behind
   Precision precision = Precision::bf16;
   std::uint64_t memory = 0;        // bytes for activations before they go to the scratch file
   std::string scratch = ".";       // directory of that file
@@ -39,7 +40,9 @@ class Streams {
   // outside the vocabulary, Error(io) for the scratch file.
   Streams(const Weights& weights, const TokenWindows& windows, const StreamOptions& options);
 
-  // H = X~'X~ and, with a reference stream, D = X~'(X - X~) of what `stage` of the block reads now. `reference`
+  // H = X~'X~ and, with a reference stream, D = X~'E of what `stage` of the block reads now. E = X - X~;
+  // with `residual`, at the stages whose layers write the residual stream r (o, down), E is
+  // [X - X~, r - r~], r before they add to it. `reference`
   // and `runtime` are the block with its own and with its decided weights (the same object if there
   // is no reference stream). Same bits at any thread count. Throws Error(data) naming block, stage and
   // window where an activation is NaN or infinite.
@@ -61,6 +64,7 @@ class Streams {
   };
   std::vector<std::size_t> window_rows() const;
   Matrix<float> input(const Stream& stream, Stage stage, const Block& block, std::size_t window) const;
+  Matrix<float> ahead(Stage stage, const Block& reference, const Matrix<float>& runtime, std::size_t window) const;
   void check_finite(const Matrix<float>& values, Stage stage, const Block& block, std::size_t window) const;
   void advance(Stream& stream, Stage stage, const Block& block, std::size_t window);
 

@@ -20,27 +20,25 @@ struct TilePlace {
 };
 
 // Every tile of the drift, and those of the gram's upper triangle.
-std::vector<TilePlace> tiles_of(std::size_t inputs, bool drift) {
+std::vector<TilePlace> tiles_of(std::size_t inputs, std::size_t ahead) {
   const std::size_t width = tile_width(inputs);
   std::vector<TilePlace> tiles;
   for (std::size_t i = 0; i < inputs; i += width) {
-    for (std::size_t j = 0; j < inputs; j += width) {
-      if (j >= i) tiles.push_back({i, j, false});
-      if (drift) tiles.push_back({i, j, true});
-    }
+    for (std::size_t j = i; j < inputs; j += width) tiles.push_back({i, j, false});
+    for (std::size_t j = 0; j < ahead; j += width) tiles.push_back({i, j, true});
   }
   return tiles;
 }
 
-// gram += runtime' runtime, drift += runtime' difference.
+// gram += runtime' runtime, drift += runtime' ahead.
 template <class T>
-void add_products(const Matrix<T>& runtime, const Matrix<T>& difference, GramPair& sum) {
+void add_products(const Matrix<T>& runtime, const Matrix<T>& ahead, GramPair& sum) {
   const std::size_t inputs = runtime.cols(), rows = runtime.rows(), width = tile_width(inputs);
-  const auto tiles = tiles_of(inputs, !difference.empty());
+  const auto tiles = tiles_of(inputs, ahead.cols());
   parallel_for(tiles.size(), [&](std::size_t k) {
     const auto [i, j, drift] = tiles[k];
-    const std::size_t height = std::min(width, inputs - i), across = std::min(width, inputs - j);
-    const auto right = drift ? difference.view() : runtime.view();
+    const auto right = drift ? ahead.view() : runtime.view();
+    const std::size_t height = std::min(width, inputs - i), across = std::min(width, right.cols - j);
     add_transposed_product(runtime.view().block(0, i, rows, height), right.block(0, j, rows, across),
                            (drift ? sum.drift : sum.gram).view().block(i, j, height, across));
   });
@@ -50,21 +48,18 @@ void convert(const float* from, float* to, std::size_t count) { std::copy_n(from
 void convert(const float* from, Bf16* to, std::size_t count) { float_to_bf16(from, to, count); }
 
 template <class T>
-void add_window(MatrixView<const float> runtime, MatrixView<const float> reference, GramPair& sum) {
+void add_window(MatrixView<const float> runtime, MatrixView<const float> ahead, GramPair& sum) {
   Matrix<T> x(runtime.rows, runtime.cols);
-  Matrix<T> difference(reference.rows, reference.cols);
+  Matrix<T> e(ahead.rows, ahead.cols);
   constexpr std::size_t kRows = 64;
   parallel_for((runtime.rows + kRows - 1) / kRows, [&](std::size_t tile) {
-    std::vector<float> buffer(runtime.cols);
     const std::size_t end = std::min(runtime.rows, (tile + 1) * kRows);
     for (std::size_t r = tile * kRows; r < end; ++r) {
       convert(runtime.row(r), x.row(r), runtime.cols);
-      if (reference.empty()) continue;
-      for (std::size_t c = 0; c < runtime.cols; ++c) buffer[c] = reference(r, c) - runtime(r, c);
-      convert(buffer.data(), difference.row(r), runtime.cols);
+      if (!ahead.empty()) convert(ahead.row(r), e.row(r), ahead.cols);
     }
   });
-  add_products(x, difference, sum);
+  add_products(x, e, sum);
 }
 
 void add_to(Matrix<float>& sum, const Matrix<float>& term) {
@@ -85,20 +80,19 @@ std::pair<std::size_t, std::size_t> common_subtree(std::size_t a, std::size_t b)
 
 }  // namespace
 
-GramAccumulator::GramAccumulator(std::size_t inputs, std::size_t windows, bool drift,
+GramAccumulator::GramAccumulator(std::size_t inputs, std::size_t ahead, std::size_t windows,
                                  Precision precision)
     : inputs_(inputs),
+      ahead_(ahead),
       windows_(windows),
-      drift_(drift),
       precision_(has_bf16_products() ? precision : Precision::f32) {
   NEAP_CHECK(inputs > 0 && windows > 0);
 }
 
 void GramAccumulator::add(std::size_t index, MatrixView<const float> runtime,
-                          MatrixView<const float> reference) {
+                          MatrixView<const float> ahead) {
   NEAP_CHECK(index < windows_ && index >= end_ && runtime.cols == inputs_);
-  NEAP_CHECK(drift_ == !reference.empty() || runtime.rows == 0);
-  NEAP_CHECK(!drift_ || (reference.rows == runtime.rows && reference.cols == inputs_));
+  NEAP_CHECK(ahead_ == 0 ? ahead.empty() : ahead.rows == runtime.rows && ahead.cols == ahead_);
   // The chunk c with c windows / kChunks <= index < (c + 1) windows / kChunks, borders rounded down.
   const std::size_t chunk = ((index + 1) * kChunks + windows_ - 1) / windows_ - 1;
   if (nodes_.empty()) begin_ = index;
@@ -106,14 +100,14 @@ void GramAccumulator::add(std::size_t index, MatrixView<const float> runtime,
   if (nodes_.empty() || nodes_.back().last != chunk) {
     join(chunk);
     GramPair zero{Matrix<float>(inputs_, inputs_), {}};
-    if (drift_) zero.drift = Matrix<float>(inputs_, inputs_);
+    if (ahead_ > 0) zero.drift = Matrix<float>(inputs_, ahead_);
     nodes_.push_back({chunk, chunk, std::move(zero)});
   }
   GramPair& sum = nodes_.back().sum;
   if (precision_ == Precision::bf16) {
-    add_window<Bf16>(runtime, reference, sum);
+    add_window<Bf16>(runtime, ahead, sum);
   } else {
-    add_window<float>(runtime, reference, sum);
+    add_window<float>(runtime, ahead, sum);
   }
 }
 
@@ -125,14 +119,14 @@ void GramAccumulator::join(std::size_t open) {
     const auto [first, end] = common_subtree(a.first, b.last);
     if (end > open || first * windows_ / kChunks < begin_) return;
     add_to(a.sum.gram, b.sum.gram);
-    if (drift_) add_to(a.sum.drift, b.sum.drift);
+    if (ahead_ > 0) add_to(a.sum.drift, b.sum.drift);
     a.last = b.last;
     nodes_.pop_back();
   }
 }
 
 void GramAccumulator::merge(GramAccumulator&& next) {
-  NEAP_CHECK(next.inputs_ == inputs_ && next.windows_ == windows_ && next.drift_ == drift_ &&
+  NEAP_CHECK(next.inputs_ == inputs_ && next.windows_ == windows_ && next.ahead_ == ahead_ &&
              next.precision_ == precision_);
   if (next.nodes_.empty()) return;
   NEAP_CHECK(nodes_.empty() || (next.begin_ >= end_ && next.nodes_[0].first > nodes_.back().last));

@@ -18,6 +18,8 @@ constexpr std::array kMethods = {std::pair{Method::rtn, "rtn"}, std::pair{Method
 constexpr std::array kOrders = {std::pair{SolveOrder::activation, "activation"},
                                std::pair{SolveOrder::backward, "backward"},
                                std::pair{SolveOrder::forward, "forward"}};
+constexpr std::array kTargets = {std::pair{SolveTarget::layer, "layer"},
+                                std::pair{SolveTarget::residual, "residual"}};
 constexpr std::array kPrecisions = {std::pair{Precision::f32, "f32"}, std::pair{Precision::bf16, "bf16"}};
 
 template <class Table>
@@ -124,6 +126,8 @@ Method method_from_name(const std::string& name) { return value_from(kMethods, n
 std::string name_of(Method method) { return name_from(kMethods, method); }
 SolveOrder order_from_name(const std::string& name) { return value_from(kOrders, name, "order"); }
 std::string name_of(SolveOrder order) { return name_from(kOrders, order); }
+SolveTarget target_from_name(const std::string& name) { return value_from(kTargets, name, "target"); }
+std::string name_of(SolveTarget target) { return name_from(kTargets, target); }
 
 Override parse_override(const std::string& text) {
   // A regular expression may hold '=', the settings never do.
@@ -153,6 +157,7 @@ std::string Recipe::to_json() const {
   j["seqlen"] = length;
   j["seed"] = seed;
   j["precision"] = name_from(kPrecisions, precision);
+  j["target"] = name_of(target);
   j["target_mix"] = target_mix;
   j["ridge"] = ridge;
   j["paths"] = paths;
@@ -167,11 +172,12 @@ Recipe Recipe::from_json(const std::string& text, const std::string& file) {
     throw Error(ErrorCode::format, "a recipe is one JSON object", {.file = file});
   }
   refuse_unknown_keys(j, {"method", "bits", "group_size", "symmetric", "overrides", "ignore", "lm_head_bits",
-                          "samples", "seqlen", "seed", "precision", "target_mix", "ridge", "paths",
+                          "samples", "seqlen", "seed", "precision", "target", "target_mix", "ridge", "paths",
                           "order", "descent_sweeps"},
                       file);
   Recipe r;
   std::string method = name_of(r.method), order = name_of(r.order), precision = "bf16";
+  std::string target = name_of(r.target);
   std::int64_t group = 0;
   std::vector<Json> overrides;
   read(j, "method", method, file);
@@ -185,6 +191,7 @@ Recipe Recipe::from_json(const std::string& text, const std::string& file) {
   read(j, "seqlen", r.length, file);
   read(j, "seed", r.seed, file);
   read(j, "precision", precision, file);
+  read(j, "target", target, file);
   read(j, "target_mix", r.target_mix, file);
   read(j, "ridge", r.ridge, file);
   read(j, "paths", r.paths, file);
@@ -193,6 +200,7 @@ Recipe Recipe::from_json(const std::string& text, const std::string& file) {
   if (j.contains("group_size")) r.group = group_from_user(group);
   r.method = method_from_name(method);
   r.order = order_from_name(order);
+  r.target = target_from_name(target);
   r.precision = value_from(kPrecisions, precision, "precision");
   for (const Json& o : overrides) r.overrides.push_back(override_from_json(o, file));
   return r;

@@ -96,6 +96,8 @@ class Walk {
         reference_(needs_reference(options.recipe)),
         streams_(weights, windows,
                  {.reference = reference_,
+                  .residual = options.recipe.method == Method::ojbkq &&
+                              options.recipe.target == SolveTarget::residual,
                   .precision = options.recipe.precision,
                   .memory = options.activation_memory,
                   .scratch = options.scratch}) {}

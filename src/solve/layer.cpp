@@ -108,7 +108,7 @@ class LayerSolver {
       Tile& tile = tiles_[k];
       tile.target = Matrix<float>(weight_.cols, tile.rows);
       load_tile(weight_, tile.first, system_.input_at(), tile.target);
-      system_.to_target(tile.target);
+      system_.to_target(tile.target, tile.first);
     });
     report_.target = {watch.seconds(), system_.drift().empty() ? 0 : 4 * walk_flops()};
   }

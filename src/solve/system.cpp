@@ -78,7 +78,7 @@ LayerSystem::LayerSystem(MatrixView<const float> gram, MatrixView<const float> d
     : options_(options) {
   const auto begin = std::chrono::steady_clock::now();
   const std::size_t n = gram.rows;
-  NEAP_CHECK(n > 0 && gram.cols == n && (drift.empty() || (drift.rows == n && drift.cols == n)));
+  NEAP_CHECK(n > 0 && gram.cols == n && (drift.empty() || (drift.rows == n && drift.cols >= n)));
   if (!(options.target_mix >= 0 && options.target_mix <= 1)) {
     throw Error(ErrorCode::argument, "target mix must lie in [0, 1]",
                 {.found = std::to_string(options.target_mix)});
@@ -164,15 +164,19 @@ void LayerSystem::invert_diagonal() {
   }
 }
 
-void LayerSystem::to_target(MatrixView<float> tile) const {
+void LayerSystem::to_target(MatrixView<float> tile, std::size_t first_row) const {
   if (drift_.empty()) return;
   const ThreadScope serial(1);
   const std::size_t n = inputs(), width = tile.cols;
+  NEAP_CHECK(drift_.cols == n || drift_.cols >= n + first_row + width);
   Matrix<float> by_input(n, width), moved(n, width);
   for (std::size_t p = 0; p < n; ++p) std::copy_n(tile.row(p), width, by_input.row(order_[p]));
   const auto mix = static_cast<float>(1 - options_.target_mix);
+  for (std::size_t i = 0; i < n && drift_.cols > n; ++i) {
+    std::copy_n(drift_.row(i) + n + first_row, width, moved.row(i));
+  }
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, width, n, mix, drift_.data,
-              drift_.stride, by_input.data(), width, 0, moved.data(), width);
+              drift_.stride, by_input.data(), width, mix, moved.data(), width);
   for (std::size_t p = 0; p < n; ++p) std::copy_n(moved.row(order_[p]), width, by_input.row(p));
   solve_unit_upper_transposed(factor_, by_input);
   for (std::size_t p = 0; p < n; ++p) {

@@ -39,8 +39,10 @@ struct SystemReport {
 // input_at(p), and the last position is decided first.
 class LayerSystem {
  public:
-  // gram: H (n, n), symmetric. drift: D = X~'(X - X~) (n, n), or empty: target_mix is then taken as 1;
-  // it is looked at, not copied, and must outlive this. gram may go. Memory: 2 n^2 floats,
+  // gram: H (n, n), symmetric. drift: D = X~'E (n, n or more), or empty: target_mix is then taken as 1.
+  // Its first n columns are those of E = X - X~; column n + i, if there, is what row i of the weight shall
+  // make up for besides (for layers that add to a residual stream r: X~'(r - r~)). The
+  // drift is looked at, not copied, and must outlive this. gram may go. Memory: 2 n^2 floats,
   // 3 n^2 with a masked target.
   // Where A is not numerically positive definite the ridge grows tenfold until it is, which
   // report() tells. Throws Error(data) where H or D is not finite, Error(argument) for options out of
@@ -73,9 +75,10 @@ class LayerSystem {
   MatrixView<const float> drift() const { return drift_; }
 
   // A column of `tile` is a row of the weight, by position: w becomes
-  // t = A^-1 ((1 - mu) C w + mu H w + lambda^2 w) = w + (1 - mu) A^-1 D w.
-  // tile: (n, any). Runs on the calling thread.
-  void to_target(MatrixView<float> tile) const;
+  // t = A^-1 ((1 - mu) (C w + s) + mu H w + lambda^2 w) = w + (1 - mu) A^-1 (D w + s)
+  // with D the drift's first n columns and s the one of the weight's row, or 0.
+  // tile: (n, any); first_row: the weight's row in its first column. Runs on the calling thread.
+  void to_target(MatrixView<float> tile, std::size_t first_row) const;
 
  private:
   void factorize(MatrixView<const float> gram);

@@ -109,6 +109,28 @@ TEST_F(StreamsTest, DecidedLayersMakeWhatComesAfterThemDrift) {
   EXPECT_GT(largest(streams.statistics(Stage::attention_output, block, changed).drift), 0);
 }
 
+TEST_F(StreamsTest, TheResidualStreamsLagIsSummedWhereLayersWriteIt) {
+  const Weights weights = load("llama2");
+  const TokenWindows windows = some_windows();
+  StreamOptions with = options(true);
+  with.residual = true;
+  Streams streams(weights, windows, with);
+  const Block block = weights.block(0, kExact), changed = disturbed(weights, 0);
+  const std::size_t hidden = static_cast<std::size_t>(weights.config().hidden);
+  for (const Stage stage : kStages) {
+    const GramPair sums = streams.statistics(stage, block, changed);
+    const std::size_t inputs = sums.gram.rows();
+    const bool writes = stage == Stage::attention_output || stage == Stage::mlp_hidden;
+    ASSERT_EQ(sums.drift.cols(), writes ? inputs + hidden : inputs);
+    float lag = 0;  // there is none before o_proj of the first block has written
+    for (std::size_t i = 0; writes && i < inputs; ++i) {
+      for (std::size_t c = 0; c < hidden; ++c) lag = std::max(lag, std::abs(sums.drift(i, inputs + c)));
+    }
+    EXPECT_EQ(lag > 0, stage == Stage::mlp_hidden);
+    streams.advance(stage, block, changed);
+  }
+}
+
 TEST_F(StreamsTest, ScratchFileAndThreadsDoNotChangeTheBits) {
   const Weights weights = load("llama2");
   const TokenWindows windows = some_windows();

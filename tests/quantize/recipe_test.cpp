@@ -29,6 +29,7 @@ TEST(Recipe, JsonHoldsEverySetting) {
   r.length = 512;
   r.seed = 9;
   r.precision = Precision::f32;
+  r.target = SolveTarget::layer;
   r.target_mix = 0.25;
   r.ridge = 0.05;
   r.paths = 2;

@@ -17,11 +17,13 @@ namespace neap {
 struct Problem {
   Matrix<float> gram, drift, weight;
 
-  // Correlated inputs of uneven size, a reference stream that differs by a tenth.
-  Problem(std::size_t rows, std::size_t cols, std::uint64_t seed) : weight(random_matrix(rows, cols, seed)) {
+  // Correlated inputs of uneven size, a reference stream that differs by a tenth; with `residual`, also a
+  // residual stream that the rows shall make up for.
+  Problem(std::size_t rows, std::size_t cols, std::uint64_t seed, bool residual = false)
+      : weight(random_matrix(rows, cols, seed)) {
     const Matrix<float> runtime = random_inputs(2 * cols + 8, cols, seed + 1);
-    Matrix<float> difference = random_matrix(2 * cols + 8, cols, seed + 2);
-    for (std::size_t i = 0; i < difference.rows() * cols; ++i) difference.data()[i] *= 0.1f;
+    Matrix<float> difference = random_matrix(2 * cols + 8, cols + (residual ? rows : 0), seed + 2);
+    for (std::size_t i = 0; i < difference.rows() * difference.cols(); ++i) difference.data()[i] *= 0.1f;
     gram = transposed_product(runtime, runtime);
     drift = transposed_product(runtime, difference);
     for (std::size_t i = 0; i < rows * cols; ++i) weight.data()[i] *= 0.05f;
@@ -67,7 +69,8 @@ inline std::vector<double> solve_linear(Matrix<double> a, std::vector<double> b)
   return b;
 }
 
-// t = A^-1 ((1 - mu) C w + mu H w + damping w), literally, with C = H + D.
+// t = A^-1 ((1 - mu) (C w + s) + mu H w + damping w), literally, with C = H + D; s is the drift's column
+// n + row, if it has so many.
 inline std::vector<double> exact_target(const Problem& problem, std::size_t row, double mu, double damping) {
   const std::size_t n = problem.gram.rows();
   std::vector<double> b(n);
@@ -76,6 +79,7 @@ inline std::vector<double> exact_target(const Problem& problem, std::size_t row,
       const double h = problem.gram(i, j), c = h + problem.drift(i, j);
       b[i] += ((1 - mu) * c + mu * h) * problem.weight(row, j);
     }
+    if (problem.drift.cols() > n) b[i] += (1 - mu) * problem.drift(i, n + row);
     b[i] += damping * problem.weight(row, i);
   }
   return solve_linear(damped(problem.gram, damping), b);

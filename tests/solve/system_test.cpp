@@ -19,14 +19,13 @@ Matrix<float> diagonal(std::vector<float> values) {
   return m;
 }
 
-TEST(System, TargetSolvesTheJointNormalEquations) {
-  const Problem problem(3, 70, 5);
+void expect_exact_targets(const Problem& problem) {
   for (const double mu : {0.0, 0.5, 0.9}) {
     for (const Order order : {Order::last_to_first, Order::first_to_last, Order::gram_diagonal}) {
       const LayerSystem system(problem.gram, problem.drift, {.target_mix = mu, .order = order});
       Matrix<float> tile(70, 3);
       load_tile(problem.weight, 0, system.input_at(), tile);
-      system.to_target(tile);
+      system.to_target(tile, 0);
       const Matrix<double> a = damped(problem.gram, system.report().damping);
       for (std::size_t r = 0; r < 3; ++r) {
         std::vector<double> exact = exact_target(problem, r, mu, system.report().damping), error = exact;
@@ -38,13 +37,28 @@ TEST(System, TargetSolvesTheJointNormalEquations) {
   }
 }
 
+TEST(System, TargetSolvesTheJointNormalEquations) { expect_exact_targets(Problem(3, 70, 5)); }
+
+TEST(System, TargetMakesUpForTheResidualStreamToo) { expect_exact_targets(Problem(3, 70, 5, true)); }
+
+TEST(System, ATileOfLaterRowsTakesItsOwnColumnsOfTheDrift) {
+  const Problem problem(3, 30, 8, true);
+  const LayerSystem system(problem.gram, problem.drift, {.target_mix = 0.3});
+  Matrix<float> all(30, 3), last(30, 1);
+  load_tile(problem.weight, 0, system.input_at(), all);
+  load_tile(problem.weight, 2, system.input_at(), last);
+  system.to_target(all, 0);
+  system.to_target(last, 2);
+  for (std::size_t p = 0; p < 30; ++p) EXPECT_NEAR(all(p, 2), last(p, 0), 1e-5f);
+}
+
 TEST(System, AtMixOneTheTargetIsTheWeight) {
   const Problem problem(2, 20, 6);
   const LayerSystem system(problem.gram, problem.drift, {.target_mix = 1});
   Matrix<float> tile(20, 2), before;
   load_tile(problem.weight, 0, system.input_at(), tile);
   before = tile;
-  system.to_target(tile);
+  system.to_target(tile, 0);
   for (std::size_t i = 0; i < 40; ++i) EXPECT_EQ(tile.data()[i], before.data()[i]);
 }
 
