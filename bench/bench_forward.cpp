@@ -7,15 +7,13 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <ctime>
 #include <functional>
-#include <oneapi/dnnl/dnnl.hpp>
 #include <string>
 #include <vector>
 
 #include "base/parallel.h"
-#include "base/random.h"
 #include "linalg/matmul.h"
+#include "measure.h"
 #include "model/block.h"
 #include "model/elementwise.h"
 #include "model/kv_cache.h"
@@ -30,71 +28,6 @@ struct Options {
 
   std::size_t rows() const { return windows * length; }
 };
-
-// Where others use the machine too, the clock says little; the process' CPU time over its threads
-// says what it would, if they share the work evenly and sleep while they wait.
-bool count_cpu_time = false;
-
-double now() {
-  timespec t{};
-  clock_gettime(count_cpu_time ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-  const double seconds = static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-  return count_cpu_time ? seconds / thread_count() : seconds;
-}
-
-double seconds_of(const std::function<void()>& work) {
-  const double start = now();
-  work();
-  return now() - start;
-}
-
-// The best of several: what the machine can do when nobody else is in the way.
-double best_seconds(std::size_t repeats, const std::function<void()>& work) {
-  double best = seconds_of(work);
-  for (std::size_t i = 1; i < repeats; ++i) best = std::min(best, seconds_of(work));
-  return best;
-}
-
-Matrix<float> random_matrix(std::size_t rows, std::size_t cols, float scale, std::uint32_t seed) {
-  Matrix<float> m(rows, cols);
-  parallel_for(rows, [&](std::size_t r) {
-    for (std::size_t c = 0; c < cols; ++c) {
-      const auto bits =
-          philox({static_cast<std::uint32_t>(c), static_cast<std::uint32_t>(r), 0, 0}, seed);
-      m(r, c) = scale * (2 * uniform_float(bits[0]) - 1);
-    }
-  });
-  return m;
-}
-
-// oneDNN's product of two n x n matrices, both in the layouts that it prefers. FLOP/s.
-double product_speed(Precision precision, std::int64_t n, std::size_t repeats) {
-  using Memory = dnnl::memory;
-  const auto type = precision == Precision::bf16 ? Memory::data_type::bf16 : Memory::data_type::f32;
-  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-  dnnl::stream stream(engine);
-  const Memory::desc any({n, n}, type, Memory::format_tag::any);
-  const Memory::desc result({n, n}, Memory::data_type::f32, Memory::format_tag::ab);
-  const dnnl::matmul::primitive_desc description({any, any, result}, engine);
-  const auto filled = [&](const Memory::desc& wanted, std::uint32_t seed) {
-    Matrix<float> values =
-        random_matrix(static_cast<std::size_t>(n), static_cast<std::size_t>(n), 1.f, seed);
-    Memory plain(result, engine, values.data()), memory(wanted, engine);
-    dnnl::reorder(plain, memory).execute(stream, plain, memory);
-    return memory;
-  };
-  Memory x = filled(description.src_desc(), 1), w = filled(description.weights_desc(), 2),
-         y(result, engine);
-  const dnnl::matmul product(description);
-  const double seconds = best_seconds(repeats, [&] {
-    product.execute(stream, {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, y}});
-  });
-  return 2.0 * static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n) / seconds;
-}
-
-double peak_speed(Precision precision) {
-  return std::max(product_speed(precision, 2048, 20), product_speed(precision, 4096, 4));
-}
 
 ModelConfig smollm2(const Options& options) {
   ModelConfig config;
@@ -113,7 +46,7 @@ ModelConfig smollm2(const Options& options) {
 std::unique_ptr<Linear> random_linear(std::size_t in, std::size_t out, Precision precision,
                                       std::uint32_t seed) {
   const float scale = 1.f / std::sqrt(static_cast<float>(in));
-  return make_dense_linear(random_matrix(out, in, scale, seed), {}, precision);
+  return make_dense_linear(uniform_matrix(out, in, scale, seed), {}, precision);
 }
 
 Block random_block(const ModelConfig& config, std::int64_t index, Precision precision) {
@@ -197,7 +130,7 @@ void print_breakdown(const Options& options, const Model& model, Precision preci
   const std::size_t rows = options.rows();
   const double tokens = static_cast<double>(rows);
   const Work work = work_of(config, options.length);
-  Matrix<float> x = random_matrix(rows, 576, 1.f, 1), h(rows, 576), a(rows, 576), f(rows, 1536),
+  Matrix<float> x = uniform_matrix(rows, 576, 1.f, 1), h(rows, 576), a(rows, 576), f(rows, 1536),
                 logits(512, 49152);
   double sum = 0;
   const auto show = [&](const std::string& name, double flops, double times,
@@ -244,7 +177,7 @@ void bench_windows(const Options& options, Precision precision) {
              peak / 1e9, thread_count());
   const Model model = random_model(options, precision, options.length);
   const Work work = work_of(model.config, options.length);
-  const Matrix<float> start = random_matrix(options.rows(), 576, 1.f, 99);
+  const Matrix<float> start = uniform_matrix(options.rows(), 576, 1.f, 99);
   Matrix<float> x = start, logits(512, 49152);
   const double seconds = best_seconds(options.repeats, [&] {
     std::copy(start.data(), start.data() + start.rows() * start.cols(), x.data());
@@ -267,7 +200,7 @@ void bench_windows(const Options& options, Precision precision) {
 void bench_generation(const Options& options, Precision precision) {
   const Model model = random_model(options, precision, options.tokens);
   KvCache cache(model.config, precision, options.sequences);
-  const Matrix<float> start = random_matrix(options.sequences, 576, 1.f, 99);
+  const Matrix<float> start = uniform_matrix(options.sequences, 576, 1.f, 99);
   Matrix<float> x = start, logits(options.sequences, 49152);
   double blocks = 0, head = 0;
   for (std::size_t t = 0; t < options.tokens; ++t) {

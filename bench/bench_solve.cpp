@@ -5,7 +5,6 @@
 // Threads: OMP_NUM_THREADS. Statistics are bench data: random inputs of rank INPUTS.
 #include <cblas.h>
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -14,7 +13,7 @@
 #include "base/parallel.h"
 #include "linalg/cholesky.h"
 #include "linalg/gram.h"
-#include "linalg/product.h"
+#include "measure.h"
 #include "solve/layer.h"
 #include "support/random_matrix.h"
 
@@ -22,19 +21,6 @@ namespace neap {
 namespace {
 
 constexpr std::size_t kTokens = 2048;
-
-double seconds_of(const std::function<void()>& work) {
-  const auto begin = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-// Least of a few runs: what the machine can do, not what its neighbours leave.
-double best_seconds(const std::function<void()>& work, int runs = 3) {
-  double best = seconds_of(work);
-  for (int run = 1; run < runs; ++run) best = std::min(best, seconds_of(work));
-  return best;
-}
 
 void say(const char* name, double flops, double seconds, double peak) {
   std::printf("  %-34s %9.3f s %9.1f GFLOP/s %5.0f %% of the product\n", name, seconds,
@@ -46,7 +32,7 @@ double sgemm_peak(std::size_t n) {
   const Matrix<float> a = random_matrix(n, n, 1), b = random_matrix(n, n, 2);
   Matrix<float> c(n, n);
   const double flops = 2.0 * n * n * n;
-  const double seconds = best_seconds([&] {
+  const double seconds = best_seconds(3, [&] {
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, a.data(), n, b.data(), n, 0,
                 c.data(), n);
   });
@@ -54,35 +40,16 @@ double sgemm_peak(std::size_t n) {
   return flops / seconds;
 }
 
-// One plain product of oneDNN for all threads, tokens x n x n.
-double bf16_peak(std::size_t n) {
-  Matrix<Bf16> a(kTokens, n);
-  for (std::size_t i = 0; i < kTokens * n; ++i) a.data()[i] = float_to_bf16(0.5f);
-  const std::size_t tile = 256, tiles = 64;
-  Matrix<float> c(tile, tile * tiles);
-  if (n < tile) return 0;
-  // Independent tiles, each at oneDNN's own speed on one core.
-  const double flops = 2.0 * kTokens * tile * tile * tiles;
-  const double seconds = best_seconds([&] {
-    parallel_for(tiles, [&](std::size_t k) {
-      const auto left = a.view().block(0, 0, kTokens, tile);
-      add_transposed_product(left, left, c.view().block(0, k * tile, tile, tile));
-    });
-  }, 5);
-  std::printf("  %-34s %9.3f s %9.1f GFLOP/s\n", "oneDNN bf16 tiles", seconds, flops / seconds * 1e-9);
-  return flops / seconds;
-}
-
-void bench_gram(std::size_t n, const Matrix<float>& x, double fp32_peak) {
+void bench_gram(std::size_t n, const Matrix<float>& x) {
   Matrix<float> ahead = x;
   for (std::size_t i = 0; i < kTokens * n; ++i) ahead.data()[i] *= 0.01f;
   const double flops = static_cast<double>(kTokens) * n * (n + 1) + 2.0 * kTokens * n * n;
   for (const Precision precision : {Precision::f32, Precision::bf16}) {
     GramAccumulator sums(n, n, 1000, precision);  // all of one chunk
     std::size_t window = 0;
-    const double peak = precision == Precision::bf16 ? bf16_peak(n) : fp32_peak;
+    const double peak = peak_speed(precision);
     sums.add(window++, x, ahead);  // pages in
-    const double seconds = best_seconds([&] { sums.add(window++, x, ahead); }, 5);
+    const double seconds = best_seconds(5, [&] { sums.add(window++, x, ahead); });
     say(precision == Precision::bf16 ? "gram and drift, bf16" : "gram and drift, fp32", flops, seconds, peak);
   }
 }
@@ -91,7 +58,7 @@ void bench(std::size_t n, std::size_t rows) {
   std::printf("%zu inputs, %zu rows, %d threads\n", n, rows, thread_count());
   const double peak = sgemm_peak(n);
   const Matrix<float> x = random_matrix(kTokens, n, 3);
-  bench_gram(n, x, peak);
+  bench_gram(n, x);
   GramAccumulator sums(n, n, 8, Precision::f32);
   for (std::size_t w = 0; w < 8; ++w) {
     const Matrix<float> runtime = random_matrix(n / 4 + 1, n, 10 + w);

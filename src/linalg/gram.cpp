@@ -1,65 +1,56 @@
 #include "linalg/gram.h"
 
+#include <cblas.h>
+
 #include <algorithm>
 #include <bit>
 #include <limits>
 #include <utility>
 
 #include "base/parallel.h"
-#include "linalg/product.h"
+#include "linalg/matmul.h"
+#include "linalg/token_pairs.h"
 
 namespace neap {
 namespace {
 
-// Wide enough for the product's peak, narrow enough that 576 inputs still occupy every core.
-std::size_t tile_width(std::size_t inputs) { return inputs <= 1024 ? 192 : 256; }
-
+// A tile of the gram's upper triangle, or of the drift.
 struct TilePlace {
   std::size_t row, col;
   bool drift;
 };
 
-// Every tile of the drift, and those of the gram's upper triangle.
-std::vector<TilePlace> tiles_of(std::size_t inputs, std::size_t ahead) {
-  const std::size_t width = tile_width(inputs);
+std::vector<TilePlace> tiles_of(const GramPair& sum, std::size_t height, std::size_t width) {
+  const std::size_t inputs = sum.gram.rows();
   std::vector<TilePlace> tiles;
-  for (std::size_t i = 0; i < inputs; i += width) {
-    for (std::size_t j = i; j < inputs; j += width) tiles.push_back({i, j, false});
-    for (std::size_t j = 0; j < ahead; j += width) tiles.push_back({i, j, true});
+  for (std::size_t i = 0; i < inputs; i += height) {
+    for (std::size_t j = i / width * width; j < inputs; j += width) tiles.push_back({i, j, false});
+    for (std::size_t j = 0; j < sum.drift.cols(); j += width) tiles.push_back({i, j, true});
   }
   return tiles;
 }
 
 // gram += runtime' runtime, drift += runtime' ahead.
-template <class T>
-void add_products(const Matrix<T>& runtime, const Matrix<T>& ahead, GramPair& sum) {
-  const std::size_t inputs = runtime.cols(), rows = runtime.rows(), width = tile_width(inputs);
-  const auto tiles = tiles_of(inputs, ahead.cols());
+void add_window_bf16(MatrixView<const float> runtime, MatrixView<const float> ahead, GramPair& sum) {
+  const TokenPairs x(runtime), e(ahead);
+  const auto tiles = tiles_of(sum, kPairTileRows, kPairTileCols);
   parallel_for(tiles.size(), [&](std::size_t k) {
     const auto [i, j, drift] = tiles[k];
-    const auto right = drift ? ahead.view() : runtime.view();
-    const std::size_t height = std::min(width, inputs - i), across = std::min(width, right.cols - j);
-    add_transposed_product(runtime.view().block(0, i, rows, height), right.block(0, j, rows, across),
-                           (drift ? sum.drift : sum.gram).view().block(i, j, height, across));
+    add_pair_product(x, drift ? e : x, i, j, drift ? sum.drift : sum.gram);
   });
 }
 
-void convert(const float* from, float* to, std::size_t count) { std::copy_n(from, count, to); }
-void convert(const float* from, Bf16* to, std::size_t count) { float_to_bf16(from, to, count); }
-
-template <class T>
-void add_window(MatrixView<const float> runtime, MatrixView<const float> ahead, GramPair& sum) {
-  Matrix<T> x(runtime.rows, runtime.cols);
-  Matrix<T> e(ahead.rows, ahead.cols);
-  constexpr std::size_t kRows = 64;
-  parallel_for((runtime.rows + kRows - 1) / kRows, [&](std::size_t tile) {
-    const std::size_t end = std::min(runtime.rows, (tile + 1) * kRows);
-    for (std::size_t r = tile * kRows; r < end; ++r) {
-      convert(runtime.row(r), x.row(r), runtime.cols);
-      if (!ahead.empty()) convert(ahead.row(r), e.row(r), ahead.cols);
-    }
+void add_window_f32(MatrixView<const float> runtime, MatrixView<const float> ahead, GramPair& sum) {
+  constexpr std::size_t kWidth = 192;  // wide enough for the product's peak, 576 inputs still occupy every core
+  const auto tiles = tiles_of(sum, kWidth, kWidth);
+  parallel_for(tiles.size(), [&](std::size_t k) {
+    const ThreadScope serial(1);
+    const auto [i, j, drift] = tiles[k];
+    const MatrixView<const float> right = drift ? ahead : runtime;
+    Matrix<float>& to = drift ? sum.drift : sum.gram;
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, std::min(kWidth, to.rows() - i), std::min(kWidth, to.cols() - j),
+                runtime.rows, 1, runtime.data + i, runtime.stride, right.data + j, right.stride, 1, to.row(i) + j, to.cols());
   });
-  add_products(x, e, sum);
 }
 
 void add_to(Matrix<float>& sum, const Matrix<float>& term) {
@@ -85,7 +76,7 @@ GramAccumulator::GramAccumulator(std::size_t inputs, std::size_t ahead, std::siz
     : inputs_(inputs),
       ahead_(ahead),
       windows_(windows),
-      precision_(has_bf16_products() ? precision : Precision::f32) {
+      precision_(bf16_operand() == Operand::bf16 ? precision : Precision::f32) {
   NEAP_CHECK(inputs > 0 && windows > 0);
 }
 
@@ -104,11 +95,8 @@ void GramAccumulator::add(std::size_t index, MatrixView<const float> runtime,
     nodes_.push_back({chunk, chunk, std::move(zero)});
   }
   GramPair& sum = nodes_.back().sum;
-  if (precision_ == Precision::bf16) {
-    add_window<Bf16>(runtime, ahead, sum);
-  } else {
-    add_window<float>(runtime, ahead, sum);
-  }
+  if (runtime.rows == 0) return;
+  precision_ == Precision::bf16 ? add_window_bf16(runtime, ahead, sum) : add_window_f32(runtime, ahead, sum);
 }
 
 // Joins the last nodes as long as their subtree is whole: all its windows are here, and none of its

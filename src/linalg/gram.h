@@ -17,8 +17,9 @@ struct GramPair {
 };
 
 // Sums H and D over windows, where E is by how much the reference is ahead: X - X~, so that D = C - H
-// with C = X~'X, and whatever else is to be predicted from X~. Chunk c of the `kChunks` is windows [c windows / kChunks, (c + 1) windows /
-// kChunks); inside a chunk windows are added in order, and chunks in a balanced binary tree by index.
+// with C = X~'X, and whatever else is to be predicted from X~. Chunk c of the `kChunks` is windows
+// [c windows / kChunks, (c + 1) windows / kChunks); inside a chunk windows are added in order, and
+// chunks in a balanced binary tree by index.
 // The drift is summed rather than C: it is small, so that bf16 rounding costs it little, and C would
 // lose it again to cancellation.
 //
