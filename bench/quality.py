@@ -21,15 +21,17 @@ import shutil
 import subprocess
 
 DRAWS = 3
+PUBLISHED_DAMPING = ["--ridge", "0.01"]
 METHODS = {
     "rounding": ["--method", "rtn"],
     "AWQ": ["--method", "awq"],
-    "GPTQ": ["--method", "gptq"],
-    "GPTAQ": ["--method", "gptaq"],
-    "exact mu = 0": ["--target-mix", "0", "--paths", "0", "--descent", "0"],
-    "Babai": ["--paths", "0", "--descent", "0"],
-    "+ Klein (K = 5)": ["--descent", "0"],
-    "+ descent": [],
+    "GPTQ": ["--method", "gptq", *PUBLISHED_DAMPING],
+    "GPTAQ": ["--method", "gptaq", *PUBLISHED_DAMPING],
+    "exact mu = 0": ["--target", "layer", "--target-mix", "0", "--paths", "0", "--descent", "0"],
+    "Babai": ["--target", "layer", "--paths", "0", "--descent", "0"],
+    "+ Klein (K = 5)": ["--target", "layer", "--descent", "0"],
+    "+ descent": ["--target", "layer"],
+    "+ residual target": [],
 }
 
 

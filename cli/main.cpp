@@ -1,6 +1,7 @@
 // neap: the command line program. Exit status: 0 done, 1 an error (one line on standard error), 2 a
 // command line that makes no sense, 128 + N stopped by signal N (130: Ctrl-C).
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <csignal>
@@ -100,4 +101,9 @@ int main(int argc, char** argv) {
 }  // namespace
 }  // namespace neap::cli
 
-int main(int argc, char** argv) { return neap::cli::main(argc, argv); }
+int main(int argc, char** argv) {
+  // Activations of a window are megabytes, made and dropped all the time: do not give the pages back.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  return neap::cli::main(argc, argv);
+}

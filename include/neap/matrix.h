@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
+#include <new>
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "neap/check.h"
@@ -43,12 +46,20 @@ struct MatrixView {
   }
 };
 
-// An owning row-major matrix, zero-initialised, contiguous.
+// An owning row-major matrix, contiguous; of zeros, unless made by unset().
 template <class T>
 class Matrix {
  public:
   Matrix() = default;
-  Matrix(std::size_t rows, std::size_t cols) : rows_(rows), cols_(cols), values_(rows * cols) {}
+  Matrix(std::size_t rows, std::size_t cols) : rows_(rows), cols_(cols), values_(rows * cols, T{}) {}
+  // For whoever writes every value before reading any: clearing large matrices is one thread's work.
+  static Matrix unset(std::size_t rows, std::size_t cols) {
+    Matrix matrix;
+    matrix.rows_ = rows;
+    matrix.cols_ = cols;
+    matrix.values_.resize(rows * cols);
+    return matrix;
+  }
 
   std::size_t rows() const { return rows_; }
   std::size_t cols() const { return cols_; }
@@ -66,8 +77,24 @@ class Matrix {
   operator MatrixView<const T>() const { return view(); }  // NOLINT
 
  private:
+  // Leaves what is not given a value as it is.
+  struct Allocator : std::allocator<T> {
+    template <class U>
+    struct rebind {
+      using other = Allocator;
+    };
+    template <class U, class... Arguments>
+    void construct(U* at, Arguments&&... arguments) {
+      if constexpr (sizeof...(Arguments) == 0) {
+        ::new (static_cast<void*>(at)) U;
+      } else {
+        ::new (static_cast<void*>(at)) U(std::forward<Arguments>(arguments)...);
+      }
+    }
+  };
+
   std::size_t rows_ = 0, cols_ = 0;
-  std::vector<T> values_;
+  std::vector<T, Allocator> values_;
 };
 
 }  // namespace neap

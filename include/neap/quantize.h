@@ -69,8 +69,8 @@ struct Recipe {
   Precision precision = Precision::bf16;  // of the calibration passes
 
   SolveTarget target = SolveTarget::residual;
-  double target_mix = 0.5;            // mu; 1: the run-time inputs alone, 0: the full-precision target
-  double ridge = 0.01;                // lambda^2 relative to the mean of the gram's diagonal
+  double target_mix = 0.6;            // mu; 1: the run-time inputs alone, 0: the full-precision target
+  double ridge = 0.05;                // lambda^2 relative to the mean of the gram's diagonal
   int paths = 5;                      // Klein's K; 0: the greedy walk alone
   SolveOrder order = SolveOrder::activation;
   int descent_sweeps = 32;            // at most; 0: none

@@ -60,7 +60,7 @@ Streams::Streams(const Weights& weights, const TokenWindows& windows, const Stre
         {window_rows(), staged, options.precision, budget, options.scratch}}));
   }
   for (std::size_t w = 0; w < windows.windows.size(); ++w) {
-    Matrix<float> x(windows.windows[w].size(), hidden);
+    auto x = Matrix<float>::unset(windows.windows[w].size(), hidden);
     weights.embed(windows.windows[w], x);
     for (const auto& stream : streams_) stream->residual.store(w, x);
   }
@@ -76,12 +76,12 @@ Matrix<float> Streams::input(const Stream& stream, Stage stage, const Block& blo
                              std::size_t window) const {
   const ModelConfig& config = weights_.config();
   const std::size_t rows = windows_.windows[window].size();
-  Matrix<float> h(rows, width_of(config, stage));
+  auto h = Matrix<float>::unset(rows, width_of(config, stage));
   if (writes_residual(stage)) {
     stream.staged.load(window, h);
     return h;
   }
-  Matrix<float> x(rows, static_cast<std::size_t>(config.hidden));
+  auto x = Matrix<float>::unset(rows, static_cast<std::size_t>(config.hidden));
   stream.residual.load(window, x);
   stage == Stage::attention_input ? attention_input(config, block, x, h) : mlp_input(config, block, x, h);
   return h;
@@ -106,14 +106,19 @@ Matrix<float> Streams::ahead(Stage stage, const Block& reference, const Matrix<f
   const std::size_t rows = full.rows(), inputs = full.cols();
   Matrix<float> r, r_runtime;
   if (options_.residual && writes_residual(stage)) {
-    r = r_runtime = Matrix<float>(rows, static_cast<std::size_t>(weights_.config().hidden));
+    const auto hidden = static_cast<std::size_t>(weights_.config().hidden);
+    r = Matrix<float>::unset(rows, hidden);
+    r_runtime = Matrix<float>::unset(rows, hidden);
     streams_[1]->residual.load(window, r);
     streams_[0]->residual.load(window, r_runtime);
   }
-  Matrix<float> e(rows, inputs + r.cols());
-  parallel_for(rows, [&](std::size_t t) {
-    for (std::size_t c = 0; c < inputs; ++c) e(t, c) = full(t, c) - runtime(t, c);
-    for (std::size_t c = 0; c < r.cols(); ++c) e(t, inputs + c) = r(t, c) - r_runtime(t, c);
+  auto e = Matrix<float>::unset(rows, inputs + r.cols());
+  constexpr std::size_t kRows = 64;
+  parallel_for((rows + kRows - 1) / kRows, [&](std::size_t tile) {
+    for (std::size_t t = tile * kRows; t < std::min(rows, (tile + 1) * kRows); ++t) {
+      for (std::size_t c = 0; c < inputs; ++c) e(t, c) = full(t, c) - runtime(t, c);
+      for (std::size_t c = 0; c < r.cols(); ++c) e(t, inputs + c) = r(t, c) - r_runtime(t, c);
+    }
   });
   return e;
 }
@@ -159,13 +164,13 @@ void Streams::advance(Stream& stream, Stage stage, const Block& block, std::size
   const Matrix<float> h = input(stream, stage, block, window);
   if (stage == Stage::attention_input || stage == Stage::mlp_input) {
     const bool attends = stage == Stage::attention_input;
-    Matrix<float> out(h.rows(), width_of(config, attends ? Stage::attention_output : Stage::mlp_hidden));
+    auto out = Matrix<float>::unset(h.rows(), width_of(config, attends ? Stage::attention_output : Stage::mlp_hidden));
     attends ? attention(config, block, rope_, options_.precision, h.rows(), h, out)
             : mlp_hidden(block, h, out);
     stream.staged.store(window, out);
     return;
   }
-  Matrix<float> x(h.rows(), static_cast<std::size_t>(config.hidden));
+  auto x = Matrix<float>::unset(h.rows(), static_cast<std::size_t>(config.hidden));
   stream.residual.load(window, x);
   stage == Stage::attention_output ? add_attention(block, h, x) : add_mlp(block, h, x);
   stream.residual.store(window, x);

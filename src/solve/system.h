@@ -18,8 +18,8 @@ enum class Order {
 };
 
 struct SystemOptions {
-  double target_mix = 0.5;  // mu in [0, 1]; 1 needs no drift
-  double ridge = 0.01;      // lambda^2 over the mean of H's diagonal, >= 0
+  double target_mix = 0.6;  // mu in [0, 1]; 1 needs no drift
+  double ridge = 0.05;      // lambda^2 over the mean of H's diagonal, >= 0
   Order order = Order::gram_diagonal;
   // The published rule of GPTAQ (solve/gptaq.h) instead of the joint target: needs a drift and
   // target_mix 1, and solves by one greedy walk whatever SolveOptions say of paths and descent.
