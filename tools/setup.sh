@@ -11,7 +11,7 @@ readonly BUILD_PACKAGES=(g++ cmake ninja-build pkg-config libopenblas-openmp-dev
   nlohmann-json3-dev libcli11-dev libfmt-dev libspdlog-dev libpcre2-dev libutf8proc-dev libxxhash-dev
   ca-certificates python3-venv)
 readonly TEST_PACKAGES=(libgtest-dev libbenchmark-dev)
-readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)
+readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev libomp-14-dev)
 
 say() { printf '%s\n' "== $*" >&2; }
 die() { printf '%s\n' "$(basename "$0"): $*" >&2; exit 1; }
