@@ -26,17 +26,6 @@ class Stopwatch {
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
-void require_finite(MatrixView<const float> weight) {
-  for (std::size_t r = 0; r < weight.rows; ++r) {
-    for (std::size_t c = 0; c < weight.cols; ++c) {
-      if (std::isfinite(weight(r, c))) continue;
-      throw Error(ErrorCode::data, "weight is not finite",
-                  {.found = std::to_string(weight(r, c)) + " at row " + std::to_string(r) +
-                            ", column " + std::to_string(c)});
-    }
-  }
-}
-
 void require_sound(const LayerSystem& system, MatrixView<const float> weight,
                    const SolveOptions& options) {
   NEAP_CHECK(weight.rows > 0 && weight.cols == system.inputs());
@@ -318,6 +307,17 @@ QuantizedTensor LayerSolver::collect() const {
 }
 
 }  // namespace
+
+void require_finite(MatrixView<const float> weight) {
+  for (std::size_t r = 0; r < weight.rows; ++r) {
+    for (std::size_t c = 0; c < weight.cols; ++c) {
+      if (std::isfinite(weight(r, c))) continue;
+      throw Error(ErrorCode::data, "weight is not finite",
+                  {.found = std::to_string(weight(r, c)) + " at row " + std::to_string(r) +
+                            ", column " + std::to_string(c)});
+    }
+  }
+}
 
 LayerSolution solve_layer(const LayerSystem& system, MatrixView<const float> weight,
                           const GroupLayout& layout, const SolveOptions& options,

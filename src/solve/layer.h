@@ -52,6 +52,9 @@ LayerSolution solve_on_grid(const LayerSystem& system, MatrixView<const float> w
                             const Grid& grid,
                           const SolveOptions& options, std::uint64_t key);
 
+// Throws Error(data) naming row and column for a weight that is not finite.
+void require_finite(MatrixView<const float> weight);
+
 // The nearest code of every weight. importance: as make_grid has it; only with GridSearch::weighted.
 QuantizedTensor round_to_nearest(MatrixView<const float> weight, const GroupLayout& layout,
                                  GridSearch search = GridSearch::weighted,

@@ -42,13 +42,18 @@ double mean_diagonal(MatrixView<const float> gram) {
   return sum / static_cast<double>(gram.rows);
 }
 
-std::vector<std::uint32_t> decide_order(MatrixView<const float> gram, Order order) {
+std::vector<std::uint32_t> decide_order(MatrixView<const float> gram, Order order, std::size_t block) {
   std::vector<std::uint32_t> input_at(gram.rows);
   std::iota(input_at.begin(), input_at.end(), 0u);
   if (order == Order::first_to_last) std::reverse(input_at.begin(), input_at.end());
   if (order == Order::gram_diagonal) {
-    std::stable_sort(input_at.begin(), input_at.end(),
-                     [&](std::uint32_t a, std::uint32_t b) { return gram(a, a) < gram(b, b); });
+    std::vector<double> energy((gram.rows + block - 1) / block);
+    for (std::size_t i = 0; i < gram.rows; ++i) energy[i / block] += gram(i, i);
+    std::stable_sort(input_at.begin(), input_at.end(), [&](std::uint32_t a, std::uint32_t b) {
+      const std::size_t i = a / block, j = b / block;
+      if (i == j) return gram(a, a) < gram(b, b);
+      return energy[i] != energy[j] ? energy[i] < energy[j] : i < j;
+    });
   }
   return input_at;
 }
@@ -87,6 +92,7 @@ LayerSystem::LayerSystem(MatrixView<const float> gram, MatrixView<const float> d
     throw Error(ErrorCode::argument, "ridge must not be negative",
                 {.found = std::to_string(options.ridge)});
   }
+  NEAP_CHECK(options.block > 0);
   require_finite(gram, "gram");
   require_finite(drift, "drift");
   if (options.masked_target && (options.target_mix != 1 || drift.empty())) {
@@ -94,7 +100,7 @@ LayerSystem::LayerSystem(MatrixView<const float> gram, MatrixView<const float> d
   }
   if (options.target_mix < 1) drift_ = drift;
 
-  order_ = decide_order(gram, options.order);
+  order_ = decide_order(gram, options.order, options.block);
   metric_ = Matrix<float>(n, n);
   permute(gram, order_, metric_);
   factorize(gram);

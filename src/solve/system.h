@@ -21,6 +21,9 @@ struct SystemOptions {
   double target_mix = 0.6;  // mu in [0, 1]; 1 needs no drift
   double ridge = 0.05;      // lambda^2 over the mean of H's diagonal, >= 0
   Order order = Order::gram_diagonal;
+  // Inputs that the order keeps together, from multiples of this on; with gram_diagonal the block of the
+  // largest sum of H_ii comes first, and in it the input of the largest H_ii.
+  std::size_t block = 1;
   // The published rule of GPTAQ (solve/gptaq.h) instead of the joint target: needs a drift and
   // target_mix 1, and solves by one greedy walk whatever SolveOptions say of paths and descent.
   bool masked_target = false;

@@ -37,8 +37,8 @@ TEST(Layer, ReportedObjectivesAreThoseOfTheDefinition) {
   const auto rounded = round_to_grid(problem.weight, grid);
   const Matrix<double> h = damped(problem.gram, 0);
   for (std::size_t r = 0; r < 5; ++r) {
-    end += exact_objective(problem, system, solved.tensor, r, 0.5);
-    rounding += exact_objective(problem, system, rounded, r, 0.5);
+    end += exact_objective(problem, system, solved.tensor, r, system.options().target_mix);
+    rounding += exact_objective(problem, system, rounded, r, system.options().target_mix);
     std::vector<double> e(70), w(70);
     for (std::size_t c = 0; c < 70; ++c) {
       w[c] = problem.weight(r, c);
