@@ -39,8 +39,8 @@ TEST(Descent, NeverGoesBelowTheExhaustiveMinimumAndOftenReachesIt) {
     const Grid grid = make_grid(problem.weight, {2, 3, false, DType::bf16}, GridSearch::range);
     const auto solved = solve_on_grid(system, problem.weight, grid, {}, seed);
     for (std::size_t r = 0; r < 4; ++r) {
-      const double best = exhaustive_minimum(problem, system, grid, r, 0.5);
-      const double found = exact_objective(problem, system, solved.tensor, r, 0.5);
+      const double best = exhaustive_minimum(problem, system, grid, r, system.options().target_mix);
+      const double found = exact_objective(problem, system, solved.tensor, r, system.options().target_mix);
       EXPECT_GE(found, best * (1 - 1e-9));
       reached += found <= best * (1 + 1e-4);
     }
@@ -55,13 +55,13 @@ TEST(Descent, EndsWhereNoSingleChangeOfACodeGains) {
   auto solved = solve_on_grid(system, problem.weight, grid, {.paths = 0, .descent_sweeps = 100}, 1);
   EXPECT_EQ(solved.report.unsettled_rows, 0);
   for (std::size_t r = 0; r < 7; ++r) {
-    const double end = exact_objective(problem, system, solved.tensor, r, 0.5);
+    const double end = exact_objective(problem, system, solved.tensor, r, system.options().target_mix);
     for (std::size_t c = 0; c < 70; ++c) {
       std::uint8_t& code = solved.tensor.codes[r * 70 + c];
       const std::uint8_t kept = code;
       for (int other = 0; other <= 7; ++other) {
         code = static_cast<std::uint8_t>(other);
-        EXPECT_GE(exact_objective(problem, system, solved.tensor, r, 0.5), end * (1 - 1e-4));
+        EXPECT_GE(exact_objective(problem, system, solved.tensor, r, system.options().target_mix), end * (1 - 1e-4));
       }
       code = kept;
     }

@@ -67,7 +67,7 @@ TEST_P(WalkInOrder, IsTheConditionalMinimumAtEveryStepAndKeepsTheGroups) {
   const LayerSystem system(problem.gram, problem.drift, {.order = GetParam()});
   const Grid grid = make_grid(problem.weight, {3, 16, false, DType::bf16}, GridSearch::range);
   const auto solved = solve_on_grid(system, problem.weight, grid, kGreedy, 1);
-  const auto expected = slow_babai(problem, system, grid, 0.5);
+  const auto expected = slow_babai(problem, system, grid, system.options().target_mix);
   EXPECT_EQ(solved.tensor.codes, expected.codes);
   EXPECT_EQ(solved.tensor.scales, expected.scales);
 }
@@ -111,8 +111,8 @@ TEST(Walk, BestOfPathsIsNeverWorseThanGreedyRowByRow) {
   for (const std::uint64_t key : {1, 2, 3}) {
     const auto best = solve_layer(system, problem.weight, layout, {.paths = 5, .descent_sweeps = 0}, key);
     for (std::size_t r = 0; r < 40; ++r) {
-      const double before = exact_objective(problem, system, greedy.tensor, r, 0.5);
-      const double after = exact_objective(problem, system, best.tensor, r, 0.5);
+      const double before = exact_objective(problem, system, greedy.tensor, r, system.options().target_mix);
+      const double after = exact_objective(problem, system, best.tensor, r, system.options().target_mix);
       EXPECT_LE(after, before);
       better += after < before;
     }
