@@ -13,57 +13,8 @@
 namespace neap {
 namespace {
 
-constexpr std::int64_t kMaxWeights = std::int64_t{1} << 40;
-
-[[noreturn]] void refuse(const StoredTensor& tensor, const std::string& message,
-                         std::string expected, std::string found) {
-  throw Error(ErrorCode::format, message,
-              {.file = tensor.info.file,
-               .tensor = tensor.info.name,
-               .offset = {},
-               .expected = std::move(expected),
-               .found = std::move(found)});
-}
-
-void require_type(const StoredTensor& tensor, DType type) {
-  if (tensor.info.type == type) return;
-  refuse(tensor, "wrong element type", std::string(name_of(type)),
-         std::string(name_of(tensor.info.type)));
-}
-
-void require_shape(const StoredTensor& tensor, const Shape& shape) {
-  if (tensor.info.shape != shape) {
-    refuse(tensor, "wrong shape", to_string(shape), to_string(tensor.info.shape));
-  }
-  std::size_t bytes = block_bytes(tensor.info.type);
-  for (const std::int64_t n : shape) bytes *= static_cast<std::size_t>(n);
-  if (tensor.bytes.size() != bytes) {
-    refuse(tensor, "wrong length", std::to_string(bytes) + " bytes",
-           std::to_string(tensor.bytes.size()) + " bytes");
-  }
-}
-
-struct Extent {
-  std::int64_t rows, cols;
-};
-
-Extent read_extent(const StoredTensor& shape) {
-  require_type(shape, DType::i64);
-  require_shape(shape, {2});
-  Extent extent;
-  std::memcpy(&extent.rows, shape.bytes.data(), 8);
-  std::memcpy(&extent.cols, shape.bytes.data() + 8, 8);
-  const bool sane = extent.rows > 0 && extent.cols > 0 && extent.cols <= kMaxWeights &&
-                    extent.rows <= kMaxWeights / extent.cols;
-  if (!sane) {
-    refuse(shape, "not the shape of a matrix", "two positive numbers",
-           to_string(Shape{extent.rows, extent.cols}));
-  }
-  return extent;
-}
-
 // A width that fits both packings (short rows, whose length is no multiple of 32) is read as dense.
-Packing packing_of(const StoredTensor& packed, Extent extent, int bits) {
+Packing packing_of(const StoredTensor& packed, MatrixExtent extent, int bits) {
   require_type(packed, DType::i32);
   const Shape dense{extent.rows, packed_words(extent.cols, bits)};
   const Shape sparse{extent.rows, packed_words(extent.cols, bits, Packing::sparse)};
@@ -75,7 +26,7 @@ Packing packing_of(const StoredTensor& packed, Extent extent, int bits) {
   return Packing::sparse;
 }
 
-std::vector<std::uint8_t> read_codes(const StoredTensor& packed, Extent extent, int bits,
+std::vector<std::uint8_t> read_codes(const StoredTensor& packed, MatrixExtent extent, int bits,
                                      Packing packing) {
   const auto cols = static_cast<std::size_t>(extent.cols);
   const auto row_bytes = static_cast<std::size_t>(4 * packed_words(extent.cols, bits, packing));
@@ -118,7 +69,7 @@ std::vector<float> read_scales(const StoredTensor& scale, std::int64_t rows, std
   return scales;
 }
 
-std::vector<std::uint8_t> read_zeros(const StoredTensor& zero, Extent extent, std::int64_t groups,
+std::vector<std::uint8_t> read_zeros(const StoredTensor& zero, MatrixExtent extent, std::int64_t groups,
                                      int bits, Packing packing) {
   require_type(zero, DType::i32);
   const std::int64_t words = packed_words(extent.rows, bits, packing);
@@ -192,7 +143,7 @@ std::vector<std::byte> encode_zeros(const QuantizedTensor& tensor) {
 QuantizedTensor decode_pack_quantized(const PackQuantizedModule& module, int bits,
                                       std::int64_t group, bool symmetric) {
   NEAP_CHECK(bits >= 1 && bits <= 8 && group >= 0);
-  const Extent extent = read_extent(module.shape);
+  const MatrixExtent extent = read_matrix_extent(module.shape);
   const Packing packing = packing_of(module.packed, extent, bits);
   QuantizedTensor tensor;
   tensor.layout = {

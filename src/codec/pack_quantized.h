@@ -13,20 +13,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
-#include <string>
 #include <vector>
 
+#include "codec/stored_tensor.h"
 #include "neap/codec.h"
-#include "neap/tensor.h"
 
 namespace neap {
-
-// A tensor as a file's reader hands it over: what the header says and the bytes it points at.
-struct StoredTensor {
-  TensorInfo info;
-  std::span<const std::byte> bytes;
-};
 
 struct PackQuantizedModule {
   StoredTensor packed, scale, shape;
@@ -43,11 +35,6 @@ QuantizedTensor decode_pack_quantized(const PackQuantizedModule& module, int bit
                                       std::int64_t group, bool symmetric);
 
 // The tensors that encode_pack_quantized gives for a tensor of this layout and shape, in its order.
-struct PartInfo {
-  std::string suffix;  // after the module's name: ".weight_packed"
-  DType type;
-  Shape shape;
-};
 std::vector<PartInfo> pack_quantized_parts(const GroupLayout& layout, std::int64_t rows,
                                            std::int64_t cols);
 

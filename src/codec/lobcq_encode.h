@@ -1,0 +1,52 @@
+// Numbers to LO-BCQ's format by rounding: weights once, activations on the fly. The arithmetic is the
+// format's (docs/formats/lobcq.md), so that every level of instructions gives the same bytes:
+//
+//   d = tensor_scale * scale                    signed, fp32, rounded once
+//   n = rint(clamp(x * (64 / d), -4095, 4095))  one fp32 division per array; to nearest even
+//   code: the entry nearest to n / 64           in integers; of equally near ones the lowest
+//   selector: least sum of (n - 64 entry)^2     in integers; of equal ones the lowest
+//
+// An array in which every n is 0 is stored as an array of zeros.
+#pragma once
+
+#include "codec/lobcq.h"
+#include "codec/lobcq_array.h"
+
+namespace neap {
+
+// Which E4M3 scale an array gets.
+enum class ScaleChoice {
+  maximum,  // the nearest one to max |x| / (31 tensor_scale), positive: one pass, for activations
+  search,   // of that one and its neighbours with either sign, the one of least squared error
+};
+
+// The smallest power of two (in [2^-60, 2^60]) for which max_abs is no larger than 31 * 448 times it;
+// 1 for 0. With a power of two every product of the format is exact, and a decoded weight has at most
+// 9 significant bits. headroom: powers of two above that, for maxima that were measured on other data.
+float tensor_scale_for(float max_abs, int headroom = 0);
+
+// Largest |x|. Throws Error(data) naming row and column of the first NaN or infinity.
+float largest_magnitude(MatrixView<const float> values);
+
+class LobcqEncoder {
+ public:
+  // The codebooks must fit the layout (NEAP_CHECK).
+  LobcqEncoder(const LobcqLayout& layout, const Codebooks& codebooks);
+
+  const LobcqLayout& layout() const { return layout_; }
+
+  // values: (rows, cols), neither empty; tensor_scale in [2^-60, 2^60]. Throws Error(data) naming row and
+  // column of a NaN or infinity. Same result at any thread count.
+  LobcqTensor encode(MatrixView<const float> values, float tensor_scale, ScaleChoice choice) const;
+
+  // What dequantize would give for encode's result, without keeping that. `out` may be `values`.
+  void round(MatrixView<const float> values, float tensor_scale, ScaleChoice choice,
+             MatrixView<float> out) const;
+
+ private:
+  LobcqLayout layout_;
+  Codebooks codebooks_;
+  LobcqTables tables_;
+};
+
+}  // namespace neap
