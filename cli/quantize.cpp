@@ -79,7 +79,7 @@ void add_method_options(CLI::App& app, QuantizeCommand& c) {
       ->default_str(name_of(defaults.method));
   app.add_option("--target", c.target,
                  "residual: o_proj and down_proj make up for what the residual stream lost\n"
-                 "before them; layer: each layer is matched by itself, as in the paper")
+                 "before them; layer: each layer is matched by itself, as in the paper\n")
       ->type_name("NAME")
       ->default_str(name_of(defaults.target));
   app.add_option("--target-mix", c.target_mix,
@@ -218,9 +218,14 @@ std::string describe(const GroupLayout& layout) {
                      layout.symmetric ? "symmetric" : "asymmetric");
 }
 
+std::string describe(const LobcqLayout& layout) {
+  return fmt::format("LO-BCQ: {} codebooks, blocks of {}, arrays of {}", layout.codebooks, layout.block,
+                     layout.block_array);
+}
+
 std::string describe(const QuantizeReport& r) {
   std::string text = line("output", fmt::format("{}, {}", r.output, size_text(r.file_bytes)));
-  text += line("grid", describe(r.layout) + (r.layout_reason.empty() ? "" : ": " + r.layout_reason));
+  text += line("grid", std::visit([](const auto& layout) { return describe(layout); }, r.layout) + (r.layout_reason.empty() ? "" : ": " + r.layout_reason));
   text += line("bits per weight", fmt::format("{:.3f} of the {} quantized layers, {:.3f} of the whole file",
                                               r.bits_per_weight, r.layers.size(), r.file_bits_per_weight));
   if (r.calibration_windows > 0) {

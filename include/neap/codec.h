@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <variant>
 #include <vector>
 
+#include "neap/codebooks.h"
 #include "neap/matrix.h"
 #include "neap/tensor.h"
 
@@ -23,6 +25,9 @@ struct GroupLayout {
   std::int64_t groups(std::int64_t cols) const;
   bool operator==(const GroupLayout&) const = default;
 };
+
+// On which grid a linear layer's weights lie.
+using WeightLayout = std::variant<GroupLayout, LobcqLayout>;
 
 struct QuantizedTensor {
   GroupLayout layout;

@@ -92,7 +92,7 @@ struct QuantizeOptions {
 
 struct LayerRecord {
   std::string module;
-  GroupLayout layout;
+  WeightLayout layout;
   std::int64_t rows = 0, cols = 0;
   // ||R (w^ - t)||^2 summed over rows, in fp64, after each stage that ran; negative: it did not run.
   double objective_rounding = -1, objective_greedy = -1, objective_paths = -1, objective_descent = -1;
@@ -111,7 +111,7 @@ struct QuantizeReport {
   std::vector<LayerRecord> layers;
   std::vector<TokenWindows::Source> calibration;
   std::int64_t calibration_windows = 0, calibration_tokens = 0;
-  GroupLayout layout;                          // of layers that no override touches
+  WeightLayout layout;                         // of layers that no override touches
   std::string layout_reason;                   // why this group size, if it was not asked for
   double bits_per_weight = 0;                  // of the quantized layers
   double file_bits_per_weight = 0;             // all bytes of all tensors over all weights

@@ -2,9 +2,9 @@
 
 #include <xxhash.h>
 
-#include "codec/pack_quantized.h"
+#include <optional>
+
 #include "export/dense_tensors.h"
-#include "model/packed_modules.h"
 #include "model/weights.h"
 #include "neap/check.h"
 #include "neap/checkpoint.h"
@@ -17,29 +17,26 @@ namespace {
   throw Error(ErrorCode::io, std::string("read back, ") + what, {.file = folder, .tensor = tensor});
 }
 
-StoredTensor stored(const Checkpoint& checkpoint, const std::string& name) {
-  const TensorInfo& info = checkpoint.info(name);
-  return {info, checkpoint.bytes(info)};
+void verify_module(const Weights& weights, const std::string& module, const Expectation::Module& expected) {
+  const std::string& folder = weights.checkpoint().path();
+  const std::optional<QuantizedWeight> weight = weights.packed_weight(module);
+  if (!weight) differs(folder, module, "the configuration does not describe this module");
+  if (layout_of(*weight) != expected.layout || digest_of(*weight) != expected.digest) {
+    differs(folder, module, "it decodes to something else than was written");
+  }
 }
 
-void verify_module(const Checkpoint& checkpoint, const PackedModules& packed,
-                   const std::string& module, const Expectation::Module& expected) {
-  const PackedGrid* grid = packed.find(module);
-  const GroupLayout& layout = expected.layout;
-  if (!grid || grid->bits != layout.bits || grid->group != layout.group ||
-      grid->symmetric != layout.symmetric) {
-    differs(checkpoint.path(), module, "the configuration does not describe this module");
-  }
-  PackQuantizedModule parts{.packed = stored(checkpoint, module + ".weight_packed"),
-                            .scale = stored(checkpoint, module + ".weight_scale"),
-                            .shape = stored(checkpoint, module + ".weight_shape"),
-                            .zero_point = {}};
-  if (!layout.symmetric) parts.zero_point = stored(checkpoint, module + ".weight_zero_point");
-  const QuantizedTensor tensor =
-      decode_pack_quantized(parts, grid->bits, grid->group, grid->symmetric);
-  if (tensor.layout != layout || digest_of(tensor) != expected.digest) {
-    differs(checkpoint.path(), module, "it decodes to something else than was written");
-  }
+void add(Digest& digest, const QuantizedTensor& tensor) {
+  digest.add(tensor.codes.data(), tensor.codes.size());
+  digest.add(tensor.scales.data(), tensor.scales.size() * sizeof(float));
+  digest.add(tensor.zeros.data(), tensor.zeros.size());
+}
+
+void add(Digest& digest, const LobcqTensor& tensor) {
+  digest.add(tensor.codes.data(), tensor.codes.size());
+  digest.add(tensor.selectors.data(), tensor.selectors.size());
+  digest.add(tensor.scales.data(), tensor.scales.size());
+  digest.add(&tensor.tensor_scale, sizeof tensor.tensor_scale);
 }
 
 }  // namespace
@@ -51,11 +48,9 @@ Digest::~Digest() { XXH3_freeState(state_); }
 void Digest::add(const void* bytes, std::size_t count) { XXH3_64bits_update(state_, bytes, count); }
 std::uint64_t Digest::value() const { return XXH3_64bits_digest(state_); }
 
-std::uint64_t digest_of(const QuantizedTensor& tensor) {
+std::uint64_t digest_of(const QuantizedWeight& weight) {
   Digest digest;
-  digest.add(tensor.codes.data(), tensor.codes.size());
-  digest.add(tensor.scales.data(), tensor.scales.size() * sizeof(float));
-  digest.add(tensor.zeros.data(), tensor.zeros.size());
+  std::visit([&](const auto& tensor) { add(digest, tensor); }, weight);
   return digest.value();
 }
 
@@ -74,12 +69,8 @@ void verify_output(const std::string& folder, const Expectation& expected,
     advance(info.bytes);
   }
   NEAP_CHECK(checkpoint.tensors().size() == expected.tensors.size());
-  const auto packed = PackedModules::from_config(checkpoint.config_json(), folder + "/config.json");
   for (const auto& [name, module] : expected.modules) {
-    verify_module(checkpoint, packed, name, module);
-    for (const char* part : {".weight_packed", ".weight_scale"}) {
-      checkpoint.release(checkpoint.info(name + part));
-    }
+    verify_module(complete, name, module);
     advance(0);
   }
 }

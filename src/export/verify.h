@@ -6,7 +6,7 @@
 #include <map>
 #include <string>
 
-#include "neap/codec.h"
+#include "codec/quantized_weight.h"
 
 struct XXH3_state_s;
 
@@ -27,14 +27,14 @@ class Digest {
   XXH3_state_s* state_;
 };
 
-// Of the codes, scales and zeros, in that order: of what a tensor means, not of how it is packed.
-std::uint64_t digest_of(const QuantizedTensor& tensor);
+// Of what a tensor means, not of how it is packed: codes, scales and zeros; codes, selectors and scales.
+std::uint64_t digest_of(const QuantizedWeight& weight);
 
 // What the output must hold.
 struct Expectation {
   std::map<std::string, std::uint64_t> tensors;  // name -> Digest of its bytes
   struct Module {
-    GroupLayout layout;
+    WeightLayout layout;
     std::uint64_t digest;  // digest_of
   };
   std::map<std::string, Module> modules;

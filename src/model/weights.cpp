@@ -212,7 +212,7 @@ void Weights::check_left_over(const Names& known) const {
 
 const PackedGrid* Weights::packed(const std::string& module) const { return packed_.find(module); }
 
-QuantizedTensor Weights::decode(const std::string& module, const PackedGrid& grid) const {
+QuantizedWeight Weights::decode(const std::string& module, const PackedGrid& grid) const {
   const auto stored = [&](const char* suffix) {
     const TensorInfo& info = checkpoint_.info(module + suffix);
     return StoredTensor{info, checkpoint_.bytes(info)};
@@ -227,12 +227,17 @@ QuantizedTensor Weights::decode(const std::string& module, const PackedGrid& gri
   return tensor;
 }
 
+std::optional<QuantizedWeight> Weights::packed_weight(const std::string& module) const {
+  const PackedGrid* grid = packed(module);
+  return grid ? std::optional(decode(module, *grid)) : std::nullopt;
+}
+
 Matrix<float> Weights::weight(std::int64_t layer, Role role) const {
+  const std::string module = file_name(layer, role_names(role));
   const Shape shape = module_shape(config_, role);
   Matrix<float> weight(static_cast<std::size_t>(shape[0]), static_cast<std::size_t>(shape[1]));
-  const std::string module = file_name(layer, role_names(role));
-  if (const PackedGrid* grid = packed(module)) {
-    dequantize(decode(module, *grid), 0, shape[0], weight);
+  if (const auto stored = packed_weight(module)) {
+    dequantize(*stored, {}, 0, shape[0], weight);
     return weight;
   }
   const TensorInfo& tensor = checkpoint_.info(module + ".weight");
@@ -294,14 +299,14 @@ void Weights::visit_head(
   const std::string head = file_name(config_.tied_head ? kEmbedding : kHead);
   const PackedGrid* grid = config_.tied_head ? nullptr : packed(head);
   const TensorInfo* dense = grid ? nullptr : &checkpoint_.info(head + ".weight");
-  const QuantizedTensor codes = grid ? decode(head, *grid) : QuantizedTensor{};
+  const QuantizedWeight codes = grid ? decode(head, *grid) : QuantizedWeight{};
   Matrix<float> part(static_cast<std::size_t>(std::min(kHeadPart, config_.vocabulary)),
                      static_cast<std::size_t>(config_.hidden));
   for (std::int64_t first = 0; first < config_.vocabulary; first += kHeadPart) {
     const std::int64_t count = std::min(kHeadPart, config_.vocabulary - first);
     const MatrixView<float> rows = part.view().row_range(0, static_cast<std::size_t>(count));
     if (grid)
-      dequantize(codes, first, count, rows);
+      dequantize(codes, {}, first, count, rows);
     else
       checkpoint_.read_rows(*dense, first, count, rows.data);
     visit(first, rows);

@@ -10,11 +10,11 @@
 #include <unordered_set>
 #include <vector>
 
+#include "codec/quantized_weight.h"
 #include "model/architecture.h"
 #include "model/block.h"
 #include "model/packed_modules.h"
 #include "neap/checkpoint.h"
-#include "neap/codec.h"
 #include "neap/matrix.h"
 #include "neap/model.h"
 
@@ -39,6 +39,8 @@ class Weights {
   // Reading releases the file's pages: what is read twice is read from disk or the page cache
   // again.
   Matrix<float> weight(std::int64_t layer, Role role) const;     // (out, in)
+  // A module ("model.layers.0.mlp.up_proj") as it is stored, or nothing if that is dense.
+  std::optional<QuantizedWeight> packed_weight(const std::string& module) const;
   std::vector<float> bias(std::int64_t layer, Role role) const;  // out values, or empty
   Block block(std::int64_t layer, Precision precision) const;    // all of a block, ready to run
   std::vector<float> final_norm() const;
@@ -67,7 +69,7 @@ class Weights {
 
   // Of a module by its file name; null if it is stored dense.
   const PackedGrid* packed(const std::string& module) const;
-  QuantizedTensor decode(const std::string& module, const PackedGrid& grid) const;
+  QuantizedWeight decode(const std::string& module, const PackedGrid& grid) const;
   std::vector<float> vector(const std::string& name) const;
 
   Checkpoint checkpoint_;

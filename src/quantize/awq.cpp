@@ -71,14 +71,17 @@ class AwqBlock {
         record.seconds = seconds_now() - start;
         clock.add("clipping and rounding", record.seconds);
         records.push_back(record);
-        sink.quantized(module, tensor);
+        sink.quantized(module, {tensor, {}});
       }
     }
   }
 
  private:
   Matrix<float>& matrix(Role role) { return matrices_[static_cast<std::size_t>(role)]; }
-  const GroupLayout* layout_of(Role role) const { return plan_.find(module_name(full_.index, role)); }
+  const GroupLayout* layout_of(Role role) const { 
+    const WeightLayout* layout = plan_.find(module_name(full_.index, role));
+    return layout ? &std::get<GroupLayout>(*layout) : nullptr;  // make_plan refuses other grids for AWQ
+  }
 
   // Multiplies the stage's layers by the best scales; empty if one of its layers is not quantized.
   std::vector<float> scale_layers(Stage stage) {
@@ -145,9 +148,9 @@ std::vector<LayerRecord> walk_awq(const Weights& weights, const Plan& plan, cons
     block.round(sink, clock, records);
   }
   if (plan.find("lm_head")) {
-    const QuantizedTensor head = round_to_nearest(weights.head(), *plan.find("lm_head"));
+    const QuantizedTensor head = round_to_nearest(weights.head(), std::get<GroupLayout>(*plan.find("lm_head")));
     records.push_back(plain_record("lm_head", head));
-    sink.quantized("lm_head", head);
+    sink.quantized("lm_head", {head, {}});
   }
   return records;
 }

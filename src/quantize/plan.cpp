@@ -87,10 +87,10 @@ void check_fused(const Plan& plan, const ModelConfig& config) {
                                                    std::vector{Role::gate, Role::up}};
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
     for (const auto& roles : kFused) {
-      const GroupLayout* first = plan.find(module_name(layer, roles.front()));
+      const WeightLayout* first = plan.find(module_name(layer, roles.front()));
       for (const Role role : roles) {
         const std::string name = module_name(layer, role);
-        const GroupLayout* other = plan.find(name);
+        const WeightLayout* other = plan.find(name);
         if ((first == nullptr) == (other == nullptr) && (!first || *first == *other)) continue;
         refuse(name + ": engines fuse it with " + module_name(layer, roles.front()),
                "one grid for both (or both ignored)", "two");
@@ -101,7 +101,7 @@ void check_fused(const Plan& plan, const ModelConfig& config) {
 
 }  // namespace
 
-const GroupLayout* Plan::find(const std::string& module) const {
+const WeightLayout* Plan::find(const std::string& module) const {
   const auto it = layers.find(module);
   return it == layers.end() ? nullptr : &it->second;
 }
@@ -113,8 +113,9 @@ Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
   // Scales have at most 8 significant bits, so bf16 and fp16 hold them alike; what the model itself
   // is stored in is what every engine reads best.
   const DType scale_type = config.dtype == DType::f16 ? DType::f16 : DType::bf16;
-  plan.layout = {.bits = recipe.bits, .group = 0, .symmetric = recipe.symmetric, .scale_type = scale_type};
-  plan.layout.group = recipe.group ? *recipe.group : largest_dividing_group(modules, plan.layout_reason);
+  GroupLayout common{.bits = recipe.bits, .group = 0, .symmetric = recipe.symmetric, .scale_type = scale_type};
+  common.group = recipe.group ? *recipe.group : largest_dividing_group(modules, plan.layout_reason);
+  plan.layout = common;
 
   std::vector<Pattern> ignore(recipe.ignore.begin(), recipe.ignore.end());
   std::vector<Pattern> patterns;
@@ -128,7 +129,7 @@ Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
       used.insert(skip->text());
       continue;
     }
-    GroupLayout layout = plan.layout;
+    GroupLayout layout = common;
     if (module.name == kHeadModule) layout.bits = recipe.lm_head_bits;
     for (std::size_t i = 0; i < patterns.size(); ++i) {
       if (!patterns[i].matches(module.name)) continue;

@@ -12,12 +12,12 @@
 namespace neap {
 
 struct Plan {
-  GroupLayout layout;         // of the layers that no override touches
+  WeightLayout layout;        // of the layers that no override touches
   std::string layout_reason;  // why this group size, if the recipe left it open
-  std::map<std::string, GroupLayout> layers;  // quantized modules by name, without those ignored
+  std::map<std::string, WeightLayout> layers;  // quantized modules by name, without those ignored
 
   // Null for a module that is kept as it is.
-  const GroupLayout* find(const std::string& module) const;
+  const WeightLayout* find(const std::string& module) const;
 };
 
 // Throws Error(argument): bits outside 2..8, a group size that does not divide a layer's inputs (the

@@ -8,8 +8,8 @@
 #include <sstream>
 
 #include "base/parallel.h"
-#include "export/compressed_tensors.h"
 #include "export/engines.h"
+#include "export/model_writer.h"
 #include "neap/error.h"
 #include "quantize/awq.h"
 #include "quantize/walk.h"
@@ -58,6 +58,12 @@ double mean_bits(const std::vector<LayerRecord>& layers) {
   return weights > 0 ? bits / weights : 0;
 }
 
+std::map<std::string, GroupLayout> integer_layouts(const Plan& plan) {
+  std::map<std::string, GroupLayout> layouts;
+  for (const auto& [module, layout] : plan.layers) layouts[module] = std::get<GroupLayout>(layout);
+  return layouts;
+}
+
 std::vector<LayerRecord> decide_layers(const Weights& weights, const Plan& plan, const TokenWindows& windows,
                                        const WalkOptions& options, const LayerSink& sink, PhaseClock& clock) {
   switch (options.recipe.method) {
@@ -81,7 +87,7 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
   report.output = options.output;
   report.layout = plan.layout;
   report.layout_reason = plan.layout_reason;
-  ModelWriter writer(weights, plan.layers,
+  ModelWriter writer(weights, plan.layers, make_pack_quantized_format(),
                      {.output = options.output, .overwrite = options.overwrite, .progress = options.progress});
   TokenWindows windows;
   if (options.recipe.method != Method::rtn) {
@@ -96,14 +102,14 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
                                  .scratch = parent.string(),
                                  .progress = options.progress};
   const LayerSink sink{
-      .quantized = [&](const std::string& module, const QuantizedTensor& t) { writer.write(module, t); },
+      .quantized = [&](const std::string& module, const DecidedLayer& layer) { writer.write(module, layer); },
       .dense = [&](const std::string& name, MatrixView<const float> v) { writer.write_dense(name, v); }};
   report.layers = decide_layers(weights, plan, windows, walk_options, sink, clock);
 
   report.bits_per_weight = mean_bits(report.layers);
   report.file_bits_per_weight = writer.bits_per_weight();
   report.file_bytes = writer.tensor_bytes();
-  for (const auto& e : engines_for(config, plan.layers)) report.engines.push_back({e.name, e.loads, e.reason});
+  for (const auto& e : engines_for(config, integer_layouts(plan))) report.engines.push_back({e.name, e.loads, e.reason});
   report.notes = writer.notes();
   report.phases = clock.phases();
   report.seconds = seconds_now() - start;

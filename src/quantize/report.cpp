@@ -14,6 +14,14 @@ Json to_json(const GroupLayout& layout) {
           {"scale_type", name_of(layout.scale_type)}};
 }
 
+Json to_json(const LobcqLayout& layout) {
+  return {{"block_array", layout.block_array}, {"block", layout.block}, {"num_codebooks", layout.codebooks}};
+}
+
+Json to_json(const WeightLayout& layout) {
+  return std::visit([](const auto& its) { return to_json(its); }, layout);
+}
+
 // Stages that did not run are left out.
 void put_objective(Json& j, const char* name, double value) {
   if (value >= 0) j[name] = value;

@@ -36,9 +36,9 @@ bool needs_reference(const Recipe& recipe) {
          (recipe.method == Method::ojbkq && recipe.target_mix < 1);
 }
 
-LayerRecord record_of(const std::string& module, const LayerSystem& system, const LayerSolution& solution) {
-  const LayerReport& r = solution.report;
-  LayerRecord record = plain_record(module, solution.tensor);
+LayerRecord record_of(const std::string& module, const LayerSystem& system, const QuantizedWeight& weight,
+                      const LayerReport& r) {
+  LayerRecord record = plain_record(module, weight);
   record.objective_rounding = r.objective_rounding;
   record.objective_greedy = r.objective_greedy;
   record.objective_paths = r.objective_paths;
@@ -147,20 +147,21 @@ class Walk {
     for (const Role role : roles) {
       if (!planned(role)) continue;
       const std::string module = module_name(full.index, role);
-      const QuantizedTensor tensor = solve(system, module, weights_.weight(full.index, role));
-      const Matrix<float> dense = dense_of(tensor);
+      const QuantizedWeight weight = solve(system, module, weights_.weight(full.index, role));
+      const Matrix<float> dense = dense_of(weight);
       runtime.linears[static_cast<std::size_t>(role)] =
           make_dense_linear(dense, weights_.bias(full.index, role), options_.recipe.precision);
     }
   }
 
-  QuantizedTensor solve(const LayerSystem& system, const std::string& module, const Matrix<float>& weight) {
-    LayerSolution solution = solve_layer(system, weight, *plan_.find(module), solve_options(options_.recipe),
-                                         stream_key(options_.recipe.seed, module));
+  QuantizedWeight solve(const LayerSystem& system, const std::string& module, const Matrix<float>& weight) {
+    LayerSolution solution = solve_layer(system, weight, std::get<GroupLayout>(*plan_.find(module)),
+                                         solve_options(options_.recipe), stream_key(options_.recipe.seed, module));
+    DecidedLayer layer{std::move(solution.tensor), {}};
     book(clock_, solution.report);
-    records_.push_back(record_of(module, system, solution));
-    sink_.quantized(module, solution.tensor);
-    return std::move(solution.tensor);
+    records_.push_back(record_of(module, system, layer.weight, solution.report));
+    sink_.quantized(module, layer);
+    return std::move(layer.weight);
   }
 
   void solve_head() {
@@ -170,9 +171,9 @@ class Walk {
     solve(system, "lm_head", weights_.head());
   }
 
-  static Matrix<float> dense_of(const QuantizedTensor& tensor) {
-    Matrix<float> dense(static_cast<std::size_t>(tensor.rows), static_cast<std::size_t>(tensor.cols));
-    dequantize(tensor, 0, tensor.rows, dense);
+  static Matrix<float> dense_of(const QuantizedWeight& weight) {
+    Matrix<float> dense(static_cast<std::size_t>(rows_of(weight)), static_cast<std::size_t>(cols_of(weight)));
+    dequantize(weight, {}, 0, rows_of(weight), dense);
     return dense;
   }
 
@@ -190,12 +191,12 @@ class Walk {
 
 }  // namespace
 
-LayerRecord plain_record(const std::string& module, const QuantizedTensor& tensor) {
+LayerRecord plain_record(const std::string& module, const QuantizedWeight& weight) {
   LayerRecord record;
   record.module = module;
-  record.layout = tensor.layout;
-  record.rows = tensor.rows;
-  record.cols = tensor.cols;
+  record.layout = layout_of(weight);
+  record.rows = rows_of(weight);
+  record.cols = cols_of(weight);
   return record;
 }
 
@@ -209,12 +210,12 @@ std::vector<LayerRecord> round_all(const Weights& weights, const Plan& plan, con
   std::vector<LayerRecord> records;
   const auto round_one = [&](const std::string& module, const Matrix<float>& weight) {
     const double start = seconds_now();
-    const QuantizedTensor tensor = round_to_nearest(weight, *plan.find(module));
+    const QuantizedTensor tensor = round_to_nearest(weight, std::get<GroupLayout>(*plan.find(module)));
     LayerRecord record = plain_record(module, tensor);
     record.seconds = seconds_now() - start;
     clock.add("rounding", record.seconds);
     records.push_back(record);
-    sink.quantized(module, tensor);
+    sink.quantized(module, {tensor, {}});
   };
   const ModelConfig& config = weights.config();
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {

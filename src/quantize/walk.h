@@ -6,6 +6,7 @@
 #include <string>
 
 #include "calib/streams.h"
+#include "export/output_format.h"
 #include "model/weights.h"
 #include "neap/quantize.h"
 #include "quantize/plan.h"
@@ -15,7 +16,7 @@ namespace neap {
 
 // Where decided layers go, in the order of the walk.
 struct LayerSink {
-  std::function<void(const std::string& module, const QuantizedTensor& tensor)> quantized;
+  std::function<void(const std::string& module, const DecidedLayer& layer)> quantized;
   // A vector or matrix that the walk changed without quantizing it (AWQ's folded norms).
   std::function<void(const std::string& tensor, MatrixView<const float> values)> dense;
 };
@@ -33,7 +34,7 @@ std::vector<LayerRecord> walk(const Weights& weights, const Plan& plan, const To
                               const WalkOptions& options, const LayerSink& sink, PhaseClock& clock);
 
 // What is known of a layer that no solver has reported on.
-LayerRecord plain_record(const std::string& module, const QuantizedTensor& tensor);
+LayerRecord plain_record(const std::string& module, const QuantizedWeight& weight);
 
 // Rounding to nearest: no calibration, no streams.
 std::vector<LayerRecord> round_all(const Weights& weights, const Plan& plan, const WalkOptions& options,

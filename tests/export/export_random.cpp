@@ -11,9 +11,9 @@
 #include <string>
 
 #include "codec/random_tensor.h"
-#include "export/compressed_tensors.h"
 #include "export/dense_tensors.h"
 #include "export/engines.h"
+#include "export/model_writer.h"
 #include "io/safetensors_writer.h"
 #include "neap/error.h"
 
@@ -89,13 +89,14 @@ int run(const std::vector<std::string>& arguments) {
   const Checkpoint checkpoint = Checkpoint::open(source);
   const Weights weights(checkpoint, read_config(checkpoint));
   const Layouts layouts = layouts_for(weights.config(), layout, mixed, head);
-  ModelWriter writer(weights, layouts, {.output = output, .overwrite = true});
+  ModelWriter writer(weights, {layouts.begin(), layouts.end()}, make_pack_quantized_format(),
+                     {.output = output, .overwrite = true});
   std::map<std::string, Matrix<float>> expected;
   std::uint32_t seed = 1;
   for (const auto& [module, its] : layouts) {
     const Shape shape = linear_shape(weights.config(), module);
     const QuantizedTensor tensor = random_tensor(its, shape[0], shape[1], seed++);
-    writer.write(module, tensor);
+    writer.write(module, {tensor, {}});
     Matrix<float>& weight = expected[module];
     weight = Matrix<float>(static_cast<std::size_t>(shape[0]), static_cast<std::size_t>(shape[1]));
     dequantize(tensor, 0, tensor.rows, weight);

@@ -115,9 +115,9 @@ TEST_F(ExportTest, BytesDoNotDependOnTheOrderOfWritingOrOnThreads) {
   const Layouts layouts = uniform_layouts(source.config(), {3, 4, false, DType::bf16});
   const Tensors tensors = random_tensors(source.config(), layouts);
   export_tensors(source, layouts, tensors, {.output = at("a")});
-  ModelWriter writer(source, layouts, {.output = at("b")});
+  ModelWriter writer = make_writer(source, layouts, {.output = at("b")});
   for (auto layer = tensors.rbegin(); layer != tensors.rend(); ++layer)
-    writer.write(layer->first, layer->second);
+    writer.write(layer->first, {layer->second, {}});
   writer.finish();
   for (const char* file : {"model.safetensors", "config.json"}) {
     EXPECT_EQ(read_text_file(at("a/") + file), read_text_file(at("b/") + file));
@@ -128,9 +128,9 @@ TEST_F(ExportTest, SizesAreKnownFromTheBeginningAndShardsKeepTheirs) {
   const Weights source = open_weights(golden_model("llama31"));
   const Layouts layouts = uniform_layouts(source.config(), {4, 12, true, DType::bf16});
   const Tensors tensors = random_tensors(source.config(), layouts);
-  ModelWriter writer(source, layouts, {.output = at("out"), .max_shard_bytes = 20000});
+  ModelWriter writer = make_writer(source, layouts, {.output = at("out"), .max_shard_bytes = 20000});
   const std::uint64_t bytes = writer.tensor_bytes();
-  for (const auto& [module, tensor] : tensors) writer.write(module, tensor);
+  for (const auto& [module, tensor] : tensors) writer.write(module, {tensor, {}});
   writer.finish();
   std::uint64_t found = 0;
   const Checkpoint output = Checkpoint::open(at("out"));
@@ -148,9 +148,9 @@ TEST_F(ExportTest, SizesAreKnownFromTheBeginningAndShardsKeepTheirs) {
 TEST_F(ExportTest, ATensorThatTheCallerChangedIsRoundedToItsType) {
   const Weights source = open_weights(golden_model("llama31"));  // bf16
   const Layouts layouts = uniform_layouts(source.config(), {4, 12, true, DType::bf16});
-  ModelWriter writer(source, layouts, {.output = at("out")});
+  ModelWriter writer = make_writer(source, layouts, {.output = at("out")});
   for (const auto& [module, tensor] : random_tensors(source.config(), layouts))
-    writer.write(module, tensor);
+    writer.write(module, {tensor, {}});
   Matrix<float> norm(1, static_cast<std::size_t>(source.config().hidden));
   for (std::size_t i = 0; i < norm.cols(); ++i) norm(0, i) = 1 + 0.001f * static_cast<float>(i);
   writer.write_dense("model.layers.1.input_layernorm.weight", norm);
@@ -166,7 +166,7 @@ TEST_F(ExportTest, WithoutFinishNothingRemains) {
   const Weights source = open_weights(golden_model("qwen2"));
   const Layouts layouts = uniform_layouts(source.config(), {4, 12, true, DType::bf16});
   {
-    ModelWriter writer(source, layouts, {.output = at("deep/out")});
+    ModelWriter writer = make_writer(source, layouts, {.output = at("deep/out")});
     writer.write_file("report.json", "{}");
     EXPECT_EQ(entries(), 1u);
   }
@@ -195,7 +195,7 @@ TEST_F(ExportTest, CancellingAtAnyPointLeavesNothing) {
 TEST_F(ExportTest, WhatTheFormatCannotHoldIsRefusedBeforeAnyFile) {
   const Weights source = open_weights(golden_model("qwen2"));
   const auto refusal = [&](const Layouts& layouts) {
-    const Error error = error_of([&] { ModelWriter(source, layouts, {.output = at("out")}); });
+    const Error error = error_of([&] { make_writer(source, layouts, {.output = at("out")}); });
     EXPECT_EQ(entries(), 0u);
     EXPECT_EQ(error.code(), ErrorCode::argument);
     return error.context();
@@ -215,7 +215,7 @@ TEST_F(ExportTest, ASourceIsNeverReplacedByItsOwnOutput) {
   const Layouts layouts = uniform_layouts(source.config(), {4, 12, true, DType::bf16});
   for (const std::string& output : {at("m"), at("m/."), root_.string()}) {
     const Error error =
-        error_of([&] { ModelWriter(source, layouts, {.output = output, .overwrite = true}); });
+        error_of([&] { make_writer(source, layouts, {.output = output, .overwrite = true}); });
     EXPECT_EQ(error.code(), ErrorCode::argument) << output;
   }
   EXPECT_EQ(entries(), 1u);
@@ -226,7 +226,7 @@ TEST_F(ExportTest, AQuantizedModelIsNoSource) {
   const Layouts layouts = uniform_layouts(source.config(), {4, 12, true, DType::bf16});
   export_tensors(source, layouts, random_tensors(source.config(), layouts), {.output = at("a")});
   const Weights output = open_weights(at("a"));
-  const Error error = error_of([&] { ModelWriter(output, layouts, {.output = at("b")}); });
+  const Error error = error_of([&] { make_writer(output, layouts, {.output = at("b")}); });
   EXPECT_EQ(error.code(), ErrorCode::unsupported);
 }
 
@@ -281,7 +281,7 @@ TEST_F(ExportTest, VerificationHoldsTheConfigurationToWhatWasMeant) {
     digest.add(output.bytes(info).data(), info.bytes);
     expected.tensors[info.name] = digest.value();
   }
-  expected.modules["model.layers.0.mlp.up_proj"] = {{4, 20, true, DType::bf16}, 0};
+  expected.modules["model.layers.0.mlp.up_proj"] = {GroupLayout{4, 20, true, DType::bf16}, 0};
   EXPECT_EQ(
       error_of([&] { verify_output(at("out"), expected, [](std::uint64_t) {}); }).context().tensor,
       "model.layers.0.mlp.up_proj");

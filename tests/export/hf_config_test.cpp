@@ -8,9 +8,13 @@
 namespace neap {
 namespace {
 
+std::string text_of(const Checkpoint& checkpoint, const ModelConfig& config, const Layouts& layouts) {
+  return output_config(checkpoint, config, *make_pack_quantized_format(), widened(layouts));
+}
+
 Json config_of(const std::string& model, const Layouts& layouts) {
   const Checkpoint checkpoint = Checkpoint::open(model);
-  return parse_json(output_config(checkpoint, read_config(checkpoint), layouts), "config.json");
+  return parse_json(text_of(checkpoint, read_config(checkpoint), layouts), "config.json");
 }
 
 TEST(OutputConfig, OneLayoutIsSaidOfTheClassLinear) {
@@ -73,7 +77,7 @@ TEST(OutputConfig, WhatItSaysIsWhatTheReaderUnderstands) {
   int i = 0;
   for (auto& [module, layout] : layouts) layout.bits = 2 + ++i % 7, layout.symmetric = i % 2 == 0;
   layouts.erase("model.layers.0.mlp.gate_proj");
-  const std::string text = output_config(checkpoint, read_config(checkpoint), layouts);
+  const std::string text = text_of(checkpoint, read_config(checkpoint), layouts);
   const auto packed = PackedModules::from_config(text, "config.json");
   for (const std::string& module : linear_modules(read_config(checkpoint))) {
     const PackedGrid* grid = packed.find(module);
@@ -89,7 +93,7 @@ TEST(OutputConfig, AHuggingFaceSourcesOtherKeysStayAndKeepTheirOrder) {
   const std::string source = read_text_file(golden_model("llama31") + "/config.json");
   const Checkpoint checkpoint = Checkpoint::open(golden_model("llama31"));
   const std::string text =
-      output_config(checkpoint, read_config(checkpoint), {{"lm_head", {4, 0, true}}});
+      text_of(checkpoint, read_config(checkpoint), {{"lm_head", {4, 0, true}}});
   auto before = nlohmann::ordered_json::parse(source), after = nlohmann::ordered_json::parse(text);
   EXPECT_EQ(after["tie_word_embeddings"], false);
   after.erase("quantization_config");
@@ -102,7 +106,7 @@ TEST(OutputConfig, AGgufsModelIsReadBackAsTheSameModel) {
     const Checkpoint checkpoint = Checkpoint::open(golden_gguf(name));
     ModelConfig expected = read_config(checkpoint);
     const std::string text =
-        output_config(checkpoint, expected, uniform_layouts(expected, {4, 0, true}));
+        text_of(checkpoint, expected, uniform_layouts(expected, {4, 0, true}));
     ModelConfig found = config_from_json(text, "config.json");
     found.dtype = expected.dtype;
     EXPECT_NEAR(found.norm_epsilon, expected.norm_epsilon, 1e-7 * expected.norm_epsilon);
@@ -123,14 +127,14 @@ TEST(OutputConfig, RopeDivisorsBecomeTheWordsOfLlama3) {
   config.rope_factors[16] = 3.292262554168701f;
   config.rope_factors[17] = 9.666729927062988f;
   const Layouts layouts = uniform_layouts(config, {4, 0, true});
-  const Json json = parse_json(output_config(checkpoint, config, layouts), "config.json");
+  const Json json = parse_json(text_of(checkpoint, config, layouts), "config.json");
   EXPECT_EQ(json["rope_scaling"], (Json{{"rope_type", "llama3"},
                                         {"factor", 32.0},
                                         {"low_freq_factor", 1.0},
                                         {"high_freq_factor", 4.0},
                                         {"original_max_position_embeddings", 8192}}));
   config.rope_factors[16] = 3.3f;
-  const Error error = error_of([&] { output_config(checkpoint, config, layouts); });
+  const Error error = error_of([&] { text_of(checkpoint, config, layouts); });
   EXPECT_EQ(error.code(), ErrorCode::unsupported);
   EXPECT_EQ(error.context().tensor, "rope_freqs.weight");
 }

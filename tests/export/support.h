@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "codec/random_tensor.h"
-#include "export/compressed_tensors.h"
 #include "export/dense_tensors.h"
+#include "export/model_writer.h"
 #include "neap/checkpoint.h"
 #include "neap/error.h"
 
@@ -69,10 +69,16 @@ inline Tensors random_tensors(const ModelConfig& config, const Layouts& layouts)
   return tensors;
 }
 
+inline WeightLayouts widened(const Layouts& layouts) { return {layouts.begin(), layouts.end()}; }
+
+inline ModelWriter make_writer(const Weights& weights, const Layouts& layouts, const ExportOptions& options) {
+  return ModelWriter(weights, widened(layouts), make_pack_quantized_format(), options);
+}
+
 inline void export_tensors(const Weights& weights, const Layouts& layouts, const Tensors& tensors,
                            const ExportOptions& options) {
-  ModelWriter writer(weights, layouts, options);
-  for (const auto& [module, tensor] : tensors) writer.write(module, tensor);
+  ModelWriter writer = make_writer(weights, layouts, options);
+  for (const auto& [module, tensor] : tensors) writer.write(module, {tensor, {}});
   writer.finish();
 }
 

@@ -22,6 +22,8 @@ ModelConfig small_config() {
   return c;
 }
 
+GroupLayout grid(const Plan& plan, const std::string& module) { return std::get<GroupLayout>(*plan.find(module)); }
+
 TEST(Pattern, MatchesAsPythonsReMatchDoes) {
   EXPECT_TRUE(Pattern("re:model\\.layers\\.1").matches("model.layers.12.mlp.up_proj"));
   EXPECT_FALSE(Pattern("re:layers").matches("model.layers.1"));
@@ -33,7 +35,7 @@ TEST(Pattern, MatchesAsPythonsReMatchDoes) {
 
 TEST(Plan, ChoosesTheLargestUsualGroupThatDividesAndSaysSo) {
   const Plan plan = make_plan({}, small_config());
-  EXPECT_EQ(plan.layout.group, 64);  // 192 = 3 x 64
+  EXPECT_EQ(std::get<GroupLayout>(plan.layout).group, 64);  // 192 = 3 x 64
   EXPECT_FALSE(plan.layout_reason.empty());
   EXPECT_EQ(plan.layers.size(), 14u);
 }
@@ -42,11 +44,11 @@ TEST(Plan, TheFirstOverrideThatMatchesDecides) {
   Recipe r;
   r.overrides = {parse_override("model.layers.1.mlp.down_proj=bits:8"), parse_override("re:.*down_proj=bits:2,group:32,asym")};
   const Plan plan = make_plan(r, small_config());
-  EXPECT_EQ(plan.find("model.layers.1.mlp.down_proj")->bits, 8);
-  EXPECT_EQ(plan.find("model.layers.0.mlp.down_proj")->bits, 2);
-  EXPECT_EQ(plan.find("model.layers.0.mlp.down_proj")->group, 32);
-  EXPECT_FALSE(plan.find("model.layers.0.mlp.down_proj")->symmetric);
-  EXPECT_EQ(plan.find("model.layers.0.mlp.up_proj")->bits, 4);
+  EXPECT_EQ(grid(plan, "model.layers.1.mlp.down_proj").bits, 8);
+  EXPECT_EQ(grid(plan, "model.layers.0.mlp.down_proj").bits, 2);
+  EXPECT_EQ(grid(plan, "model.layers.0.mlp.down_proj").group, 32);
+  EXPECT_FALSE(grid(plan, "model.layers.0.mlp.down_proj").symmetric);
+  EXPECT_EQ(grid(plan, "model.layers.0.mlp.up_proj").bits, 4);
 }
 
 TEST(Plan, IgnoredLayersAreKept) {
@@ -61,7 +63,7 @@ TEST(Plan, TheHeadIsQuantizedOnlyWhenAsked) {
   Recipe r;
   EXPECT_EQ(make_plan(r, small_config()).find("lm_head"), nullptr);
   r.lm_head_bits = 8;
-  EXPECT_EQ(make_plan(r, small_config()).find("lm_head")->bits, 8);
+  EXPECT_EQ(grid(make_plan(r, small_config()), "lm_head").bits, 8);
 }
 
 TEST(Plan, RefusesWhatCannotBeStoredOrLoaded) {

@@ -1,16 +1,14 @@
-// A quantized model as a Hugging Face directory in compressed-tensors' `pack-quantized` format,
-// which transformers, vLLM and Neap load. Streamed: one module in memory at a time. Byte by byte in
-// docs/formats/compressed-tensors.md.
+// A quantized model as a Hugging Face directory, in the format that it is given. Streamed: one module in
+// memory at a time. The formats, byte by byte: docs/formats.
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "export/output_format.h"
 #include "model/weights.h"
-#include "neap/codec.h"
 #include "neap/matrix.h"
 #include "neap/progress.h"
 
@@ -32,10 +30,9 @@ class ModelWriter {
   //
   // All files are created and their space reserved here, beside `output` under a temporary name, so
   // that a full disk is found before the work. Throws Error(argument): `output` exists, or is the
-  // source; a module that the model does not have; a group that does not divide a module's inputs,
-  // which the format cannot hold. Error(unsupported): the source is quantized in this format
-  // already. Error(io).
-  ModelWriter(const Weights& weights, std::map<std::string, GroupLayout> layers,
+  // source; a module that the model does not have; a layout that the format cannot hold.
+  // Error(unsupported): the source is quantized already. Error(io).
+  ModelWriter(const Weights& weights, WeightLayouts layers, std::unique_ptr<const OutputFormat> format,
               ExportOptions options);
   // Without finish() before it, removes everything again.
   ~ModelWriter();
@@ -43,7 +40,7 @@ class ModelWriter {
   ModelWriter& operator=(const ModelWriter&) = delete;
 
   // Modules come in any order, each once, with the layout that was announced.
-  void write(const std::string& module, const QuantizedTensor& tensor);
+  void write(const std::string& module, const DecidedLayer& layer);
   // Instead of the source's values of a tensor that stays dense
   // ("model.layers.0.input_layernorm.weight"; a vector is one row), rounded to the type that it is
   // stored in.

@@ -1,10 +1,9 @@
-#include "export/compressed_tensors.h"
+#include "export/model_writer.h"
 
 #include <algorithm>
 #include <filesystem>
 #include <set>
 
-#include "codec/pack_quantized.h"
 #include "export/dense_tensors.h"
 #include "export/hf_config.h"
 #include "export/tokenizer_files.h"
@@ -29,20 +28,14 @@ void check_source(const Weights& weights) {
   }
 }
 
-void check_layers(const ModelConfig& config, const LayerLayouts& layers) {
+void check_layers(const ModelConfig& config, const WeightLayouts& layers, const OutputFormat& format) {
   const auto modules = linear_modules(config);
   const std::set<std::string> known(modules.begin(), modules.end());
   for (const auto& [module, layout] : layers) {
     if (!known.contains(module)) {
       throw Error(ErrorCode::argument, "the model has no such linear module", {.tensor = module});
     }
-    const std::int64_t inputs = linear_shape(config, module)[1];
-    if (layout.group == 0 || inputs % layout.group == 0) continue;
-    // compressed-tensors' dequantize and its shape of weight_scale both want whole groups.
-    throw Error(ErrorCode::argument, "groups of compressed-tensors must divide a module's inputs",
-                {.tensor = module,
-                 .expected = "a divisor of " + std::to_string(inputs),
-                 .found = std::to_string(layout.group)});
+    format.check(module, layout, linear_shape(config, module));
   }
 }
 
@@ -62,7 +55,7 @@ void check_output(const Checkpoint& checkpoint, const std::string& output) {
   }
 }
 
-std::set<std::string> names_of(const LayerLayouts& layers) {
+std::set<std::string> names_of(const WeightLayouts& layers) {
   std::set<std::string> names;
   for (const auto& layer : layers) names.insert(layer.first);
   return names;
@@ -78,14 +71,16 @@ std::int64_t elements(const Shape& shape) {
 }  // namespace
 
 struct ModelWriter::Impl {
-  Impl(const Weights& source, LayerLayouts modules, ExportOptions how)
+  Impl(const Weights& source, WeightLayouts modules, std::unique_ptr<const OutputFormat> its, ExportOptions how)
       : weights(source),
         layers(std::move(modules)),
+        format(std::move(its)),
         options(std::move(how)),
         items(list_output(weights, names_of(layers))),
         small_files(tokenizer_files(weights.checkpoint())),
         output(options.output, options.overwrite),
         tensors(output.folder(), specs(), options.max_shard_bytes, {{"format", "pt"}}) {
+    for (const OutputFormat::Tensor& tensor : format->shared()) put(tensor.spec.name, tensor.bytes);
     note_rounding();
     if (small_files.empty()) notes.push_back("the source has no tokenizer, so the output has none");
   }
@@ -98,11 +93,11 @@ struct ModelWriter::Impl {
         continue;
       }
       const Shape shape = linear_shape(weights.config(), item.module);
-      for (const PartInfo& part :
-           pack_quantized_parts(layers.at(item.module), shape[0], shape[1])) {
+      for (const PartInfo& part : format->parts(layers.at(item.module), shape)) {
         list.push_back({item.module + part.suffix, part.type, part.shape});
       }
     }
+    for (const OutputFormat::Tensor& tensor : format->shared()) list.push_back(tensor.spec);
     return list;
   }
 
@@ -167,7 +162,8 @@ struct ModelWriter::Impl {
   }
 
   const Weights& weights;
-  LayerLayouts layers;
+  WeightLayouts layers;
+  std::unique_ptr<const OutputFormat> format;
   ExportOptions options;
   std::vector<OutputItem> items;
   std::vector<SmallFile> small_files;  // read first: what they lack must not show at the end
@@ -177,27 +173,29 @@ struct ModelWriter::Impl {
   std::vector<std::string> notes;
 };
 
-ModelWriter::ModelWriter(const Weights& weights, std::map<std::string, GroupLayout> layers,
-                         ExportOptions options) {
+ModelWriter::ModelWriter(const Weights& weights, WeightLayouts layers,
+                         std::unique_ptr<const OutputFormat> format, ExportOptions options) {
   check_source(weights);
-  check_layers(weights.config(), layers);
+  check_layers(weights.config(), layers, *format);
   check_output(weights.checkpoint(), options.output);
-  output_config(weights.checkpoint(), weights.config(),
+  output_config(weights.checkpoint(), weights.config(), *format,
                 layers);  // throws what it would throw later
-  impl_ = std::make_unique<Impl>(weights, std::move(layers), std::move(options));
+  impl_ = std::make_unique<Impl>(weights, std::move(layers), std::move(format), std::move(options));
 }
 
 ModelWriter::~ModelWriter() = default;
 
-void ModelWriter::write(const std::string& module, const QuantizedTensor& tensor) {
+void ModelWriter::write(const std::string& module, const DecidedLayer& decided) {
   const auto layer = impl_->layers.find(module);
-  NEAP_CHECK(layer != impl_->layers.end() && layer->second == tensor.layout);
+  const WeightLayout layout = layout_of(decided.weight);
+  NEAP_CHECK(layer != impl_->layers.end() && layer->second == layout);
   const Shape shape = linear_shape(impl_->weights.config(), module);
-  NEAP_CHECK(shape == (Shape{tensor.rows, tensor.cols}));
-  const auto infos = pack_quantized_parts(tensor.layout, tensor.rows, tensor.cols);
-  const auto parts = encode_pack_quantized(tensor);
+  NEAP_CHECK(shape == (Shape{rows_of(decided.weight), cols_of(decided.weight)}));
+  const auto infos = impl_->format->parts(layout, shape);
+  const auto parts = impl_->format->encode(decided);
+  NEAP_CHECK(parts.size() == infos.size());
   for (std::size_t i = 0; i < parts.size(); ++i) impl_->put(module + infos[i].suffix, parts[i]);
-  impl_->expected.modules.emplace(module, Expectation::Module{tensor.layout, digest_of(tensor)});
+  impl_->expected.modules.emplace(module, Expectation::Module{layout, digest_of(decided.weight)});
 }
 
 void ModelWriter::write_dense(const std::string& tensor, MatrixView<const float> values) {
@@ -239,7 +237,7 @@ void ModelWriter::finish() {
   impl.tensors.finish();
   for (const SmallFile& file : impl.small_files) impl.output.write(file.name, file.contents);
   impl.output.write("config.json",
-                    output_config(impl.weights.checkpoint(), impl.weights.config(), impl.layers));
+                    output_config(impl.weights.checkpoint(), impl.weights.config(), *impl.format, impl.layers));
   impl.verify();
   impl.output.commit();
 }

@@ -1,0 +1,30 @@
+#include "codec/quantized_weight.h"
+
+namespace neap {
+
+std::int64_t rows_of(const QuantizedWeight& weight) {
+  return std::visit([](const auto& tensor) { return tensor.rows; }, weight);
+}
+
+std::int64_t cols_of(const QuantizedWeight& weight) {
+  return std::visit([](const auto& tensor) { return tensor.cols; }, weight);
+}
+
+WeightLayout layout_of(const QuantizedWeight& weight) {
+  return std::visit([](const auto& tensor) { return WeightLayout(tensor.layout); }, weight);
+}
+
+double bits_per_weight(const WeightLayout& layout, std::int64_t rows, std::int64_t cols) {
+  return std::visit([&](const auto& its) { return bits_per_weight(its, rows, cols); }, layout);
+}
+
+void dequantize(const QuantizedWeight& weight, const Codebooks& codebooks, std::int64_t first,
+                std::int64_t count, MatrixView<float> out) {
+  if (const auto* integers = std::get_if<QuantizedTensor>(&weight)) {
+    dequantize(*integers, first, count, out);
+  } else {
+    dequantize(std::get<LobcqTensor>(weight), codebooks, first, count, out);
+  }
+}
+
+}  // namespace neap
