@@ -178,6 +178,13 @@ TEST_F(QuantizeTest, TooLittleCalibrationTextLeavesNothing) {
   EXPECT_FALSE(left_behind("out"));
 }
 
+TEST_F(QuantizeTest, FewerTokensThanTheModelIsWideAreTooFew) {
+  QuantizeOptions o = options("out", Method::ojbkq);
+  o.calibration_files = {folder_.write("short.txt", "a few words")};
+  EXPECT_THROW(run("llama2", o), Error);
+  EXPECT_FALSE(left_behind("out"));
+}
+
 TEST_F(QuantizeTest, WritesItsOwnTextWhenNoneIsGiven) {
   QuantizeOptions o = options("out", Method::ojbkq);
   o.calibration_files.clear();
