@@ -188,11 +188,11 @@ TEST_F(QuantizeTest, FewerTokensThanTheModelIsWideAreTooFew) {
 TEST_F(QuantizeTest, WritesItsOwnTextWhenNoneIsGiven) {
   QuantizeOptions o = options("out", Method::ojbkq);
   o.calibration_files.clear();
-  o.recipe.samples = 3;
+  o.recipe.samples = 5;
   o.recipe.length = 16;
   const auto report = run("llama2", o);
-  EXPECT_EQ(report.calibration_windows, 3);
-  EXPECT_EQ(report.calibration_tokens, 48);
+  EXPECT_EQ(report.calibration_windows, 5);
+  EXPECT_EQ(report.calibration_tokens, 80);
 }
 
 }  // namespace
