@@ -47,6 +47,16 @@ TokenWindows calibration_windows(const Checkpoint& checkpoint, const QuantizeOpt
                        options.progress);
 }
 
+// Statistics of fewer tokens than a layer has inputs are mostly ridge, and the result is worse than plain rounding.
+void require_enough(const TokenWindows& windows, const ModelConfig& config) {
+  if (windows.tokens() >= config.hidden) return;
+  throw Error(ErrorCode::data, "too little calibration text",
+              {.file = windows.sources.empty() ? "" : windows.sources.front().name,
+               .expected = std::to_string(config.hidden) + " tokens at the very least, better " +
+                           std::to_string(20 * config.intermediate),
+               .found = std::to_string(windows.tokens())});
+}
+
 // What the report says of the grids in use, weighted by the layers' sizes.
 double mean_bits(const std::vector<LayerRecord>& layers) {
   double bits = 0, weights = 0;
@@ -92,6 +102,7 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
   TokenWindows windows;
   if (options.recipe.method != Method::rtn) {
     windows = timed(clock, "calibration text", 0, [&] { return calibration_windows(checkpoint, options); });
+    require_enough(windows, config);
     report.calibration = windows.sources;
     report.calibration_windows = static_cast<std::int64_t>(windows.windows.size());
     report.calibration_tokens = windows.tokens();

@@ -178,14 +178,21 @@ TEST_F(QuantizeTest, TooLittleCalibrationTextLeavesNothing) {
   EXPECT_FALSE(left_behind("out"));
 }
 
+TEST_F(QuantizeTest, FewerTokensThanTheModelIsWideAreTooFew) {
+  QuantizeOptions o = options("out", Method::ojbkq);
+  o.calibration_files = {folder_.write("short.txt", "a few words")};
+  EXPECT_THROW(run("llama2", o), Error);
+  EXPECT_FALSE(left_behind("out"));
+}
+
 TEST_F(QuantizeTest, WritesItsOwnTextWhenNoneIsGiven) {
   QuantizeOptions o = options("out", Method::ojbkq);
   o.calibration_files.clear();
-  o.recipe.samples = 3;
+  o.recipe.samples = 5;
   o.recipe.length = 16;
   const auto report = run("llama2", o);
-  EXPECT_EQ(report.calibration_windows, 3);
-  EXPECT_EQ(report.calibration_tokens, 48);
+  EXPECT_EQ(report.calibration_windows, 5);
+  EXPECT_EQ(report.calibration_tokens, 80);
 }
 
 }  // namespace
