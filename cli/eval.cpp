@@ -43,7 +43,7 @@ constexpr char kFooter[] =
     "  neap eval model/ --tasks arc.jsonl --json";
 
 struct EvalCommand {
-  std::string model, reference, mode_name = "gptq", tasks;
+  std::string model, reference, mode_name = "gptq", tasks, activations = "stored", codebooks;
   std::vector<std::string> texts;
   std::int64_t window = 0, windows = 0;
   Precision precision = Precision::bf16;
@@ -74,6 +74,15 @@ void add_options(CLI::App& app, EvalCommand& c) {
       ->type_name("MODE")
       ->capture_default_str();
   app.add_option("--tasks", c.tasks, "multiple-choice questions, see below")->type_name("FILE.jsonl");
+  app.add_option("--activations", c.activations,
+                 "what the linear layers of MODEL read. stored: as its file says; keep: 16 bits;\n"
+                 "lobcq: 4-bit LO-BCQ, whatever its weights are\n")
+      ->check(CLI::IsMember({"stored", "keep", "lobcq"}))
+      ->type_name("HOW")
+      ->capture_default_str();
+  app.add_option("--codebooks", c.codebooks, "those of --activations lobcq\n")
+      ->type_name("FILE.json")
+      ->default_str("those in MODEL, or that Neap ships");
   add_precision(app, c.precision);
   add_max_memory(app, c.max_memory);
   add_common(app, c.common, "print one JSON object instead of text");
@@ -109,6 +118,9 @@ class Evaluation {
 
   void run() {
     const auto start = std::chrono::steady_clock::now();
+    if (!c_.codebooks.empty() && c_.activations != "lobcq") {
+      throw Error(ErrorCode::argument, "--codebooks", {.expected = "--activations lobcq", .found = c_.activations});
+    }
     std::vector<ChoiceTask> tasks;  // first, because a bad file should cost no time
     if (!c_.tasks.empty()) tasks = read_choice_tasks(c_.tasks);
     ours_.emplace(c_.model);
@@ -162,7 +174,10 @@ class Evaluation {
     LoadOptions options{.precision = c_.precision, .max_memory = c_.max_memory};
     if (options.max_memory == 0) options.max_memory = half_of_memory();
     if (theirs_) options.max_memory /= 2;
-    ours_->model = load_model(ours_->checkpoint, options);
+    LoadOptions how = options;
+    how.inputs = input_coding_from_name(c_.activations);
+    if (!c_.codebooks.empty()) how.codebooks = read_codebooks(c_.codebooks);
+    ours_->model = load_model(ours_->checkpoint, how);
     if (theirs_) theirs_->model = load_model(theirs_->checkpoint, options);
   }
 
@@ -232,6 +247,7 @@ void Evaluation::print_json() {
   Json out = {{"model", ours_->checkpoint.path()}};
   if (theirs_) out["reference"] = theirs_->checkpoint.path();
   out["precision"] = c_.precision == Precision::f32 ? "f32" : "bf16";
+  out["activations"] = c_.activations;
   if (outcome_.result) {
     out["texts"] = text_json();
     out["ppl_mode"] = name_of(mode_);

@@ -55,9 +55,13 @@ std::int64_t elements(const TensorInfo& tensor) {
 }
 
 constexpr std::string_view kPacked = ".weight_packed";
-// What a packed layer consists of, in compressed-tensors' words; weight_shape is no payload.
-constexpr std::string_view kParts[] = {".weight_packed", ".weight_scale", ".weight_zero_point",
-                                       ".weight_g_idx"};
+// What a packed layer consists of, in compressed-tensors' words and our own.
+constexpr std::string_view kParts[] = {".weight_packed", ".weight_selector", ".weight_scale",
+                                       ".weight_zero_point", ".weight_g_idx"};
+// What belongs to packed layers and is no payload: one number a layer, or none at all.
+bool is_beside_weights(std::string_view name) {
+  return name.ends_with(".weight_shape") || name.ends_with("_global_scale") || name.starts_with("lobcq.");
+}
 
 // Weights of a packed layer: rows times columns, as weight_shape has them.
 std::int64_t packed_weights(const Checkpoint& checkpoint, const std::string& module) {
@@ -96,7 +100,7 @@ Summary summarize(const Checkpoint& checkpoint) {
       s.quantized_weights += elements(tensor);
       s.quantized_bytes += tensor.bytes;
       s.weights += elements(tensor);
-    } else if (!part && !tensor.name.ends_with(".weight_shape")) {
+    } else if (!part && !is_beside_weights(tensor.name)) {
       s.weights += elements(tensor);
     }
     if (part) s.quantized_bytes += tensor.bytes;
@@ -197,6 +201,24 @@ std::string describe(const Summary& s) {
   return text;
 }
 
+// "quantization_config" of a Hugging Face directory, or null.
+Json quantization_of(const Checkpoint& checkpoint) {
+  const Json config = Json::parse(checkpoint.config_json(), nullptr, /*allow_exceptions=*/false);
+  return config.is_object() && config.contains("quantization_config") ? config["quantization_config"] : Json(nullptr);
+}
+
+// Its plain settings in one line: a scheme and its layout.
+std::string describe_quantization(const Json& quantization) {
+  if (!quantization.is_object()) return "";
+  std::string text;
+  for (const auto& [key, value] : quantization.items()) {
+    if (value.is_structured() || value.is_null()) continue;
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", key,
+                        value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  return line("quantization", text);
+}
+
 std::string describe_recipe(const Json& recipe) {
   if (recipe.is_null()) return "";
   std::string text;
@@ -239,6 +261,7 @@ void print_json(const InspectCommand& c, const Checkpoint& checkpoint, const Arc
   }
   out["bits_per_weight"] = {{"whole_file", s.file_bits()}};
   if (s.quantized_layers > 0) out["bits_per_weight"]["quantized_layers"] = s.quantized_bits();
+  if (const Json q = quantization_of(checkpoint); !q.is_null()) out["quantization_config"] = q;
   if (const Json recipe = recipe_of(checkpoint); !recipe.is_null()) out["recipe"] = recipe;
   if (c.tensors) {
     out["tensors"] = Json::array();
@@ -256,6 +279,7 @@ void run(const InspectCommand& c, Console& console) {
   const Summary summary = summarize(checkpoint);
   if (c.common.json) return print_json(c, checkpoint, architecture, summary, console);
   console.print(line("model", checkpoint.path()) + describe(architecture) + describe(summary) +
+                describe_quantization(quantization_of(checkpoint)) +
                 describe_recipe(recipe_of(checkpoint)) +
                 (c.tensors ? tensor_table(checkpoint) : ""));
 }

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cctype>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -26,6 +28,7 @@ constexpr char kFooter[] =
     "\n"
     "Examples:\n"
     "  neap quantize meta-llama/Llama-3.2-1B -o small-w4\n"
+    "  neap quantize model/ -o small-w4a4 --scheme LOBCQ\n"
     "  neap quantize model.gguf -o small-w3 --scheme W3A16_ASYM --group-size 64\n"
     "  neap quantize model/ -o out --calib wiki.txt chats.jsonl --samples 128 --seqlen 2048\n"
     "  neap quantize model/ -o out --override 're:.*down_proj=bits:4,group:32' --ignore 're:.*layers.0.*'\n"
@@ -34,13 +37,14 @@ constexpr char kFooter[] =
 // What was said on the command line; what was not stays with the recipe file or the defaults.
 struct QuantizeCommand {
   std::string model, recipe_file;
-  std::optional<std::string> scheme, method, target, order, lm_head;
+  std::optional<std::string> scheme, method, target, order, lm_head, format, codebooks;
+  std::optional<int> block_array, num_codebooks;
   std::optional<int> bits, paths, descent;
   std::optional<std::int64_t> group, samples, length;
   std::optional<double> target_mix, ridge;
   std::optional<std::uint64_t> seed;
   std::vector<std::string> overrides, ignore;
-  bool symmetric = false, asymmetric = false;
+  bool symmetric = false, asymmetric = false, weights_only = false;
   Precision precision = Recipe{}.precision;
   const CLI::Option* precision_option = nullptr;
   QuantizeOptions options;
@@ -50,7 +54,8 @@ struct QuantizeCommand {
 void add_grid_options(CLI::App& app, QuantizeCommand& c) {
   app.add_option("--scheme", c.scheme,
                  "the grid by its usual name: W4A16, W3A16, W2A16 or W8A16, with\n"
-                 "_ASYM for zero points and G64 for a group size")
+                 "_ASYM for zero points and G64 for a group size; LOBCQ: 4-bit codebooks for\n"
+                 "weights and activations (W4A4), which Neap alone runs\n")
       ->type_name("NAME")
       ->default_str("W4A16");
   app.add_option("--bits", c.bits, "bits of a weight, 2 to 8")->type_name("B")->default_str("4");
@@ -70,6 +75,20 @@ void add_grid_options(CLI::App& app, QuantizeCommand& c) {
   app.add_option("--lm-head", c.lm_head, "keep the head as it is, or its bits")
       ->type_name("keep|BITS")
       ->default_str("keep");
+}
+
+void add_lobcq_options(CLI::App& app, QuantizeCommand& c) {
+  const LobcqRecipe defaults;
+  app.add_flag("--weights-only", c.weights_only, "LOBCQ: keep activations at 16 bits");
+  app.add_option("--codebooks", c.codebooks, "LOBCQ: codebooks of `neap codebooks fit`\n")
+      ->type_name("FILE.json")
+      ->default_str("those that Neap ships");
+  app.add_option("--block-array", c.block_array, "LOBCQ: weights of a row that share a scale: 16, 32, 64, 128\n")
+      ->type_name("LA")
+      ->default_str(fmt::to_string(defaults.layout.block_array));
+  app.add_option("--num-codebooks", c.num_codebooks, "LOBCQ: 2, 4, 8 or 16")
+      ->type_name("NC")
+      ->default_str(fmt::to_string(defaults.layout.codebooks));
 }
 
 void add_method_options(CLI::App& app, QuantizeCommand& c) {
@@ -132,7 +151,11 @@ void add_options(CLI::App& app, QuantizeCommand& c) {
       ->required()
       ->type_name("OUT");
   app.add_flag("--overwrite", c.options.overwrite, "replace a model that stands at OUT");
+  app.add_option("--format", c.format, "compressed-tensors or neap\n")
+      ->type_name("NAME")
+      ->default_str("the one that holds the scheme");
   add_grid_options(app, c);
+  add_lobcq_options(app, c);
   add_method_options(app, c);
   add_calibration_options(app, c);
   add_max_memory(app, c.options.max_memory);
@@ -144,12 +167,19 @@ void add_options(CLI::App& app, QuantizeCommand& c) {
   throw Error(ErrorCode::argument, message, {.expected = expected, .found = found});
 }
 
-// W4A16, W4A16_ASYM, W4A16G32, w3a16_g64_sym
+bool is_lobcq(std::string scheme) {
+  std::transform(scheme.begin(), scheme.end(), scheme.begin(), [](unsigned char c) { return std::toupper(c); });
+  return scheme == "LOBCQ" || scheme == "LO-BCQ";
+}
+
+// W4A16, W4A16_ASYM, W4A16G32, w3a16_g64_sym, LOBCQ
 void apply_scheme(const std::string& scheme, Recipe& recipe) {
+  recipe.scheme = is_lobcq(scheme) ? Scheme::lobcq : Scheme::integer;
+  if (recipe.scheme == Scheme::lobcq) return;
   static const std::regex kForm(R"(W([2-8])A16(?:_?G(\d{1,6}))?(?:_(A?)SYM)?)", std::regex::icase);
   std::smatch match;
   if (!std::regex_match(scheme, match, kForm)) {
-    refuse("--scheme is not one that Neap writes", "W2A16 to W8A16, as in W4A16, W3A16_ASYM, W4A16G32",
+    refuse("--scheme is not one that Neap writes", "W2A16 to W8A16, as in W4A16, W3A16_ASYM, W4A16G32, or LOBCQ",
            scheme);
   }
   recipe.bits = std::stoi(match[1]);
@@ -157,8 +187,34 @@ void apply_scheme(const std::string& scheme, Recipe& recipe) {
   if (match[3].matched) recipe.symmetric = match[3].length() == 0;
 }
 
+// Options that mean nothing on the recipe's grid are an error, not ignored.
+void refuse_options_of_the_other(const QuantizeCommand& c, Scheme scheme) {
+  const std::pair<const char*, bool> integer[] = {
+      {"--bits", c.bits.has_value()}, {"--group-size", c.group.has_value()}, {"--sym", c.symmetric},
+      {"--asym", c.asymmetric},       {"--override", !c.overrides.empty()},  {"--lm-head", c.lm_head && *c.lm_head != "keep"},
+      {"--paths", c.paths.has_value()}};
+  const std::pair<const char*, bool> lobcq[] = {{"--weights-only", c.weights_only},
+                                                {"--codebooks", c.codebooks.has_value()},
+                                                {"--block-array", c.block_array.has_value()},
+                                                {"--num-codebooks", c.num_codebooks.has_value()}};
+  if (scheme == Scheme::lobcq) {
+    for (const auto& [name, said] : integer) {
+      if (said) refuse(name, "only with integer grids", "--scheme LOBCQ");
+    }
+  } else {
+    for (const auto& [name, said] : lobcq) {
+      if (said) refuse(name, "only with --scheme LOBCQ", c.scheme.value_or("an integer grid"));
+    }
+  }
+}
+
 void apply_grid(const QuantizeCommand& c, Recipe& recipe) {
   if (c.scheme) apply_scheme(*c.scheme, recipe);
+  refuse_options_of_the_other(c, recipe.scheme);
+  if (c.weights_only) recipe.lobcq.weights_only = true;
+  if (c.codebooks) recipe.lobcq.codebooks = *c.codebooks;
+  if (c.block_array) recipe.lobcq.layout.block_array = *c.block_array;
+  if (c.num_codebooks) recipe.lobcq.layout.codebooks = *c.num_codebooks;
   if (c.bits && c.scheme && *c.bits != recipe.bits) {
     refuse("--scheme and --bits contradict each other", *c.scheme, std::to_string(*c.bits) + " bits");
   }
@@ -226,6 +282,7 @@ std::string describe(const LobcqLayout& layout) {
 std::string describe(const QuantizeReport& r) {
   std::string text = line("output", fmt::format("{}, {}", r.output, size_text(r.file_bytes)));
   text += line("grid", std::visit([](const auto& layout) { return describe(layout); }, r.layout) + (r.layout_reason.empty() ? "" : ": " + r.layout_reason));
+  if (std::holds_alternative<LobcqLayout>(r.layout)) text += line("activations", r.activations);
   text += line("bits per weight", fmt::format("{:.3f} of the {} quantized layers, {:.3f} of the whole file",
                                               r.bits_per_weight, r.layers.size(), r.file_bits_per_weight));
   if (r.calibration_windows > 0) {
@@ -249,6 +306,7 @@ std::string describe(const QuantizeReport& r) {
 
 void run(QuantizeCommand& c, Console& console) {
   c.options.recipe = recipe_of(c);
+  if (c.format) c.options.format = format_from_name(*c.format);
   c.options.threads = c.common.threads;
   c.options.progress = console.progress();
   const QuantizeReport report = quantize(Checkpoint::open(c.model), c.options);

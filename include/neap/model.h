@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "neap/checkpoint.h"
+#include "neap/codebooks.h"
 #include "neap/matrix.h"
 #include "neap/tokenizer.h"
 
@@ -76,16 +78,29 @@ class LanguageModel {
   virtual void head(MatrixView<const float> states, MatrixView<float> logits) = 0;
 };
 
+// What the linear layers of the blocks read. The head's inputs are never encoded.
+enum class InputCoding {
+  stored,  // as the checkpoint says: 16-bit activations, or those of its own 4-bit format (W4A4)
+  keep,    // 16-bit activations, whatever it says (W4A16)
+  lobcq,   // LO-BCQ in every layer, whatever its weights are, with a scale per token
+};
+InputCoding input_coding_from_name(const std::string& name);  // throws Error(argument)
+std::string name_of(InputCoding coding);
+
 struct LoadOptions {
   Precision precision = Precision::bf16;
   // Blocks are kept in memory, once read, if all of them fit in this many bytes, else each is read
   // anew when its turn comes; so is the head if it doesn't fit beside them. Activations come on
   // top. The result is the same. 0: half of the machine's memory.
   std::uint64_t max_memory = 0;
+  InputCoding inputs = InputCoding::stored;
+  // With InputCoding::lobcq, how; unset: as the checkpoint has it, or with the universal codebooks.
+  std::optional<CodebookSet> codebooks = {};
 };
 
 // A model ready to run, from any kind of checkpoint: dense, GGUF, or quantized by Neap
-// (compressed-tensors pack-quantized; simulated: dequantized when a block is read). Throws Error;
+// (compressed-tensors pack-quantized, simulated: dequantized when a block is read; LO-BCQ with encoded
+// inputs, in the format's own integer arithmetic). Throws Error;
 // every tensor that the architecture asks for is checked for presence and shape here, not in the
 // middle of a run.
 std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint,

@@ -53,15 +53,34 @@ struct Override {
 // "PATTERN=bits:4,group:32,sym|asym". Throws Error(argument).
 Override parse_override(const std::string& text);
 
+// Which grid.
+enum class Scheme {
+  integer,  // integers under a scale per group: bits, group, symmetric, overrides, lm_head_bits
+  lobcq,    // LO-BCQ's codebooks (2502.05376): layout, codebooks, weights_only; the head stays as it is
+};
+std::string name_of(Scheme scheme);
+
+struct LobcqRecipe {
+  LobcqLayout layout;
+  std::string codebooks;      // a file of `neap codebooks fit`; empty: those that Neap ships
+  bool weights_only = false;  // else the model is meant to run on 4-bit activations too (W4A4)
+};
+
+enum class FileFormat { compressed_tensors, neap };
+FileFormat format_from_name(const std::string& name);  // throws Error(argument) listing the names
+std::string name_of(FileFormat format);
+
 // Everything that decides the result, and nothing that does not (threads, memory, paths of files).
 struct Recipe {
   Method method = Method::ojbkq;
+  Scheme scheme = Scheme::integer;
+  LobcqRecipe lobcq;                  // looked at with Scheme::lobcq alone, the next five with the other
   int bits = 4;
   std::optional<std::int64_t> group;  // unset: largest of 128, 64, 32 that divides every layer; 0: rows
   bool symmetric = true;
   std::vector<Override> overrides;    // the first that matches decides
-  std::vector<std::string> ignore;    // modules kept as they are
   int lm_head_bits = 0;               // 0 keeps the head; else it is quantized (and untied if need be)
+  std::vector<std::string> ignore;    // modules kept as they are
 
   std::int64_t samples = 0;           // windows; 0: all of the given text, 24 of self-written text
   std::int64_t length = 2048;         // tokens a window
@@ -84,6 +103,7 @@ struct QuantizeOptions {
   Recipe recipe;
   std::vector<std::string> calibration_files;  // empty: text that the model writes itself
   std::string output;                          // a directory that does not exist yet
+  std::optional<FileFormat> format;            // unset: the one that holds the recipe's scheme
   bool overwrite = false;
   int threads = 0;                             // 0: OpenMP's default
   std::uint64_t max_memory = 0;                // bytes; 0: half of the machine's
@@ -112,6 +132,7 @@ struct QuantizeReport {
   std::vector<TokenWindows::Source> calibration;
   std::int64_t calibration_windows = 0, calibration_tokens = 0;
   WeightLayout layout;                         // of layers that no override touches
+  std::string activations;                     // "16 bits", or how the inputs of quantized layers are encoded
   std::string layout_reason;                   // why this group size, if it was not asked for
   double bits_per_weight = 0;                  // of the quantized layers
   double file_bits_per_weight = 0;             // all bytes of all tensors over all weights

@@ -14,6 +14,7 @@
 #include "codec/quantized_weight.h"
 #include "codec/stored_tensor.h"
 #include "io/safetensors_writer.h"
+#include "model/neap_config.h"
 #include "neap/model.h"
 
 namespace neap {
@@ -51,5 +52,8 @@ class OutputFormat {
 
 // compressed-tensors' `pack-quantized`, for GroupLayout alone (docs/formats/compressed-tensors.md).
 std::unique_ptr<const OutputFormat> make_pack_quantized_format();
+// Neap's own container, for LobcqLayout alone (docs/formats/neap.md). Layers come with an input scale if
+// and only if `inputs` is fixed.
+std::unique_ptr<const OutputFormat> make_neap_format(CodebookSet set, InputScales inputs);
 
 }  // namespace neap

@@ -73,7 +73,7 @@ NEAP_INLINE void add_array(const float* x, std::size_t stride, const float* w, s
   for (std::size_t k = 0; k < array; ++k) {
     const Vec w0 = load(w + k * kOutputs), w1 = load(w + k * kOutputs + kLanes);
     for (std::size_t t = 0; t < kGroup; ++t) {
-      const Vec value = splat(x[t * stride + k]);
+      const float value = x[t * stride + k];
       dots[t][0] += value * w0;
       dots[t][1] += value * w1;
     }

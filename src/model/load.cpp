@@ -1,6 +1,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <string>
 
 #include "base/parallel.h"
@@ -30,13 +31,49 @@ std::uint64_t block_elements(const ModelConfig& config) {
   return count;
 }
 
+// Every module's inputs alike, with a scale per token.
+InputCoder same_for_all(const std::optional<CodebookSet>& given, const Weights& weights) {
+  CodebookSet set;
+  if (given) {
+    set = *given;
+  } else {
+    const std::optional<CodebookSet> stored = weights.codebooks();
+    set = stored ? *stored : universal_codebooks({});
+  }
+  const InputEncoder inputs{std::make_shared<LobcqEncoder>(set.layout, set.activations), set.activations, {}};
+  return [inputs](const std::string&) { return inputs; };
+}
+
+constexpr std::array kInputCodings = {std::pair{InputCoding::stored, "stored"}, std::pair{InputCoding::keep, "keep"},
+                                      std::pair{InputCoding::lobcq, "lobcq"}};
+
 }  // namespace
+
+InputCoding input_coding_from_name(const std::string& name) {
+  for (const auto& [coding, known] : kInputCodings) {
+    if (name == known) return coding;
+  }
+  throw Error(ErrorCode::argument, "no such coding of activations",
+              {.expected = "stored, keep or lobcq", .found = "'" + name + "'"});
+}
+
+std::string name_of(InputCoding coding) {
+  for (const auto& [known, name] : kInputCodings) {
+    if (coding == known) return name;
+  }
+  return "?";
+}
 
 LoadedModel::LoadedModel(Weights weights, const LoadOptions& options)
     : weights_(std::move(weights)),
       precision_(options.precision),
       blocks_(weights_.config().switches.size()),
       final_norm_(weights_.final_norm()) {
+  if (options.inputs == InputCoding::stored) {
+    inputs_ = [this](const std::string& module) { return weights_.stored_inputs(module); };
+  } else if (options.inputs == InputCoding::lobcq) {
+    inputs_ = same_for_all(options.codebooks, weights_);
+  }
   const std::uint64_t budget = options.max_memory > 0 ? options.max_memory : half_of_memory();
   const std::uint64_t bytes =
       operand_bytes(precision_ == Precision::f32 ? Operand::f32 : bf16_operand());
@@ -54,7 +91,7 @@ void LoadedModel::visit_blocks(const std::function<void(const Block&)>& visit) {
       visit(*blocks_[i]);
       continue;
     }
-    auto block = std::make_unique<Block>(weights_.block(static_cast<std::int64_t>(i), precision_));
+    auto block = std::make_unique<Block>(weights_.block(static_cast<std::int64_t>(i), precision_, inputs_));
     visit(*block);
     if (keeps_blocks_) blocks_[i] = std::move(block);
   }

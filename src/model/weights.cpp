@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/parallel.h"
+#include "codec/lobcq_pack.h"
 #include "codec/pack_bits.h"
 #include "codec/pack_quantized.h"
 #include "neap/error.h"
@@ -107,9 +108,11 @@ Weights::Weights(Checkpoint checkpoint, ModelConfig config)
       family_(architecture_of_family(config_.family)),
       gguf_(checkpoint_.kind() == Checkpoint::Kind::gguf) {
   NEAP_CHECK(family_ != nullptr);
-  if (!gguf_)
-    packed_ = PackedModules::from_config(checkpoint_.config_json(),
-                                         checkpoint_.folder() + "/config.json");
+  if (!gguf_) {
+    const std::string file = checkpoint_.folder() + "/config.json";
+    neap_ = NeapConfig::from_config(checkpoint_.config_json(), file);
+    if (!neap_) packed_ = PackedModules::from_config(checkpoint_.config_json(), file);
+  }
   check_all();
 }
 
@@ -123,6 +126,7 @@ std::string Weights::file_name(std::int64_t layer, const NamePair& pair) const {
 
 void Weights::check_all() {
   Names known;
+  if (neap_) read_codebooks(known);
   check_tensor(file_name(kEmbedding) + ".weight", {config_.vocabulary, config_.hidden}, known);
   check_tensor(file_name(kFinalNorm) + ".weight", {config_.hidden}, known);
   for (std::int64_t layer = 0; layer < config_.layers; ++layer) {
@@ -160,7 +164,9 @@ void Weights::check_tensor(const std::string& name, const Shape& shape, Names& k
 }
 
 void Weights::check_module(const std::string& module, const Shape& shape, Names& known) const {
-  if (const PackedGrid* grid = packed(module))
+  if (neap_ && neap_->packs(module))
+    check_lobcq(module, shape, known);
+  else if (const PackedGrid* grid = packed(module))
     check_packed(module, shape, *grid, known);
   else
     check_tensor(module + ".weight", shape, known);
@@ -181,13 +187,42 @@ void Weights::check_packed(const std::string& module, const Shape& shape, const 
       wrong_tensor(tensor, "wrong shape", to_string(part.shape), to_string(tensor.shape));
     known.insert(tensor.name);
   }
-  const TensorInfo& stored = checkpoint_.info(module + ".weight_shape");
+  check_stored_shape(module, shape);
+}
+
+void Weights::check_stored_shape(const std::string& module, const Shape& shape) const {
+  const TensorInfo& tensor = checkpoint_.info(module + ".weight_shape");
   Shape written(2);
-  const auto bytes = checkpoint_.bytes(stored);
-  if (stored.type != DType::i64 || bytes.size() != sizeof(std::int64_t) * 2)
-    wrong_tensor(stored, "not two 64-bit integers", "I64", std::string(name_of(stored.type)));
+  const auto bytes = checkpoint_.bytes(tensor);
+  if (tensor.type != DType::i64 || bytes.size() != sizeof(std::int64_t) * 2)
+    wrong_tensor(tensor, "not two 64-bit integers", "I64", std::string(name_of(tensor.type)));
   std::memcpy(written.data(), bytes.data(), bytes.size());
-  if (written != shape) wrong_tensor(stored, "wrong shape", to_string(shape), to_string(written));
+  if (written != shape) wrong_tensor(tensor, "wrong shape", to_string(shape), to_string(written));
+}
+
+void Weights::check_lobcq(const std::string& module, const Shape& shape, Names& known) const {
+  std::vector<PartInfo> parts = lobcq_parts(neap_->layout, shape[0], shape[1]);
+  if (neap_->inputs == InputScales::fixed) parts.push_back({std::string(kInputScale), DType::f32, {1}});
+  for (const PartInfo& part : parts) {
+    const StoredTensor tensor = stored(module + part.suffix);
+    require_type(tensor, part.type);
+    require_shape(tensor, part.shape);
+    known.insert(tensor.info.name);
+  }
+  check_stored_shape(module, shape);
+  if (neap_->inputs == InputScales::fixed) input_scale(module);
+}
+
+// The model-wide tensors of Neap's own container.
+void Weights::read_codebooks(Names& known) {
+  const auto read = [&](std::string_view name) {
+    known.insert(std::string(name));
+    return decode_codebooks(stored(std::string(name)), neap_->layout);
+  };
+  weight_codebooks_ = read(kWeightCodebooks);
+  if (neap_->inputs == InputScales::none) return;
+  activation_codebooks_ = read(kActivationCodebooks);
+  input_encoder_ = std::make_shared<LobcqEncoder>(neap_->layout, activation_codebooks_);
 }
 
 // Tying ignores the head's own tensor: harmless only if that says the same.
@@ -212,32 +247,66 @@ void Weights::check_left_over(const Names& known) const {
 
 const PackedGrid* Weights::packed(const std::string& module) const { return packed_.find(module); }
 
-QuantizedWeight Weights::decode(const std::string& module, const PackedGrid& grid) const {
-  const auto stored = [&](const char* suffix) {
-    const TensorInfo& info = checkpoint_.info(module + suffix);
-    return StoredTensor{info, checkpoint_.bytes(info)};
-  };
-  PackQuantizedModule parts{.packed = stored(".weight_packed"),
-                            .scale = stored(".weight_scale"),
-                            .shape = stored(".weight_shape"),
+StoredTensor Weights::stored(const std::string& name) const {
+  const TensorInfo& info = checkpoint_.info(name);
+  return {info, checkpoint_.bytes(info)};
+}
+
+QuantizedTensor Weights::decode(const std::string& module, const PackedGrid& grid) const {
+  PackQuantizedModule parts{.packed = stored(module + ".weight_packed"),
+                            .scale = stored(module + ".weight_scale"),
+                            .shape = stored(module + ".weight_shape"),
                             .zero_point = {}};
-  if (!grid.symmetric) parts.zero_point = stored(".weight_zero_point");
+  if (!grid.symmetric) parts.zero_point = stored(module + ".weight_zero_point");
   QuantizedTensor tensor = decode_pack_quantized(parts, grid.bits, grid.group, grid.symmetric);
   checkpoint_.release(parts.packed.info);
   return tensor;
 }
 
+LobcqTensor Weights::decode_lobcq(const std::string& module) const {
+  const LobcqModule parts{.packed = stored(module + ".weight_packed"),
+                          .selector = stored(module + ".weight_selector"),
+                          .scale = stored(module + ".weight_scale"),
+                          .global_scale = stored(module + ".weight_global_scale"),
+                          .shape = stored(module + ".weight_shape")};
+  LobcqTensor tensor = neap::decode_lobcq(parts, neap_->layout);
+  checkpoint_.release(parts.packed.info);
+  return tensor;
+}
+
+float Weights::input_scale(const std::string& module) const {
+  const StoredTensor tensor = stored(module + std::string(kInputScale));
+  float scale = 0;
+  std::memcpy(&scale, tensor.bytes.data(), sizeof scale);
+  if (!(scale >= kSmallestTensorScale && scale <= kLargestTensorScale))
+    refuse(tensor, "the inputs' scale cannot be used", "a number in [2^-60, 2^60]", std::to_string(scale));
+  return scale;
+}
+
+std::optional<InputEncoder> Weights::stored_inputs(const std::string& module) const {
+  if (!input_encoder_ || !neap_->packs(module)) return {};
+  InputEncoder inputs{input_encoder_, activation_codebooks_, {}};
+  if (neap_->inputs == InputScales::fixed) inputs.tensor_scale = input_scale(module);
+  return inputs;
+}
+
+std::optional<CodebookSet> Weights::codebooks() const {
+  if (!input_encoder_) return {};
+  return CodebookSet{neap_->layout, weight_codebooks_, activation_codebooks_};
+}
+
 std::optional<QuantizedWeight> Weights::packed_weight(const std::string& module) const {
+  if (neap_) return neap_->packs(module) ? std::optional<QuantizedWeight>(decode_lobcq(module)) : std::nullopt;
   const PackedGrid* grid = packed(module);
-  return grid ? std::optional(decode(module, *grid)) : std::nullopt;
+  return grid ? std::optional<QuantizedWeight>(decode(module, *grid)) : std::nullopt;
 }
 
 Matrix<float> Weights::weight(std::int64_t layer, Role role) const {
   const std::string module = file_name(layer, role_names(role));
   const Shape shape = module_shape(config_, role);
   Matrix<float> weight(static_cast<std::size_t>(shape[0]), static_cast<std::size_t>(shape[1]));
-  if (const auto stored = packed_weight(module)) {
-    dequantize(*stored, {}, 0, shape[0], weight);
+  if (const auto packed = packed_weight(module)) {
+    dequantize(*packed, weight_codebooks_, 0, shape[0], weight);
     return weight;
   }
   const TensorInfo& tensor = checkpoint_.info(module + ".weight");
@@ -260,7 +329,19 @@ std::vector<float> Weights::vector(const std::string& name) const {
   return checkpoint_.read(checkpoint_.info(name));
 }
 
-Block Weights::block(std::int64_t layer, Precision precision) const {
+// The format's own arithmetic where both sides are in it; else dense, on inputs that were coded or not.
+std::unique_ptr<const Linear> Weights::linear(std::int64_t layer, Role role, Precision precision,
+                                              const InputCoder& inputs) const {
+  const std::string module = file_name(layer, role_names(role));
+  std::optional<InputEncoder> coding = inputs ? inputs(module) : std::nullopt;
+  const bool lobcq = neap_ && neap_->packs(module);
+  if (coding && lobcq && coding->encoder->layout().block_array == neap_->layout.block_array)
+    return make_coded_linear(decode_lobcq(module), weight_codebooks_, bias(layer, role), *std::move(coding));
+  auto dense = make_dense_linear(weight(layer, role), bias(layer, role), precision);
+  return coding ? make_input_coding_linear(std::move(dense), *std::move(coding)) : std::move(dense);
+}
+
+Block Weights::block(std::int64_t layer, Precision precision, const InputCoder& inputs) const {
   Block block;
   block.index = layer;
   block.switches = config_.switches[static_cast<std::size_t>(layer)];
@@ -271,8 +352,7 @@ Block Weights::block(std::int64_t layer, Precision precision) const {
     block.k_norm = vector(file_name(layer, kKNorm) + ".weight");
   }
   for (const Role role : kAllRoles)
-    block.linears[static_cast<std::size_t>(role)] =
-        make_dense_linear(weight(layer, role), bias(layer, role), precision);
+    block.linears[static_cast<std::size_t>(role)] = linear(layer, role, precision, inputs);
   return block;
 }
 
@@ -299,14 +379,14 @@ void Weights::visit_head(
   const std::string head = file_name(config_.tied_head ? kEmbedding : kHead);
   const PackedGrid* grid = config_.tied_head ? nullptr : packed(head);
   const TensorInfo* dense = grid ? nullptr : &checkpoint_.info(head + ".weight");
-  const QuantizedWeight codes = grid ? decode(head, *grid) : QuantizedWeight{};
+  const QuantizedTensor codes = grid ? decode(head, *grid) : QuantizedTensor{};
   Matrix<float> part(static_cast<std::size_t>(std::min(kHeadPart, config_.vocabulary)),
                      static_cast<std::size_t>(config_.hidden));
   for (std::int64_t first = 0; first < config_.vocabulary; first += kHeadPart) {
     const std::int64_t count = std::min(kHeadPart, config_.vocabulary - first);
     const MatrixView<float> rows = part.view().row_range(0, static_cast<std::size_t>(count));
     if (grid)
-      dequantize(codes, {}, first, count, rows);
+      dequantize(codes, first, count, rows);
     else
       checkpoint_.read_rows(*dense, first, count, rows.data);
     visit(first, rows);

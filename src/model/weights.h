@@ -11,8 +11,11 @@
 #include <vector>
 
 #include "codec/quantized_weight.h"
+#include "codec/stored_tensor.h"
 #include "model/architecture.h"
 #include "model/block.h"
+#include "model/coded_linear.h"
+#include "model/neap_config.h"
 #include "model/packed_modules.h"
 #include "neap/checkpoint.h"
 #include "neap/matrix.h"
@@ -25,6 +28,9 @@ std::string module_name(std::int64_t layer, Role role);
 // (out, in) of a role's weight.
 Shape module_shape(const ModelConfig& config, Role role);
 bool module_has_bias(const ModelConfig& config, Role role);
+
+// How the inputs of a module ("model.layers.0.mlp.up_proj") are encoded; nothing: not at all.
+using InputCoder = std::function<std::optional<InputEncoder>(const std::string& module)>;
 
 class Weights {
  public:
@@ -41,8 +47,13 @@ class Weights {
   Matrix<float> weight(std::int64_t layer, Role role) const;     // (out, in)
   // A module ("model.layers.0.mlp.up_proj") as it is stored, or nothing if that is dense.
   std::optional<QuantizedWeight> packed_weight(const std::string& module) const;
+  // What the checkpoint says of a module's inputs.
+  std::optional<InputEncoder> stored_inputs(const std::string& module) const;
+  // LO-BCQ's codebooks in the checkpoint; nothing where it has none for activations.
+  std::optional<CodebookSet> codebooks() const;
   std::vector<float> bias(std::int64_t layer, Role role) const;  // out values, or empty
-  Block block(std::int64_t layer, Precision precision) const;    // all of a block, ready to run
+  // All of a block, ready to run. Without `inputs` its layers read what they are given.
+  Block block(std::int64_t layer, Precision precision, const InputCoder& inputs = {}) const;
   std::vector<float> final_norm() const;
   // Rows of the embedding, one per token id. out: (ids.size(), hidden). Throws Error(argument) for
   // an id that is not in [0, vocabulary).
@@ -64,12 +75,20 @@ class Weights {
   void check_module(const std::string& module, const Shape& shape, Names& known) const;
   void check_packed(const std::string& module, const Shape& shape, const PackedGrid& grid,
                     Names& known) const;
+  void check_lobcq(const std::string& module, const Shape& shape, Names& known) const;
+  void check_stored_shape(const std::string& module, const Shape& shape) const;
+  void read_codebooks(Names& known);
   void check_left_over(const Names& known) const;
   void check_redundant_head() const;
 
-  // Of a module by its file name; null if it is stored dense.
+  StoredTensor stored(const std::string& name) const;
+  float input_scale(const std::string& module) const;
+  std::unique_ptr<const Linear> linear(std::int64_t layer, Role role, Precision precision,
+                                       const InputCoder& inputs) const;
+  // On an integer grid, by file name; null if it is not.
   const PackedGrid* packed(const std::string& module) const;
-  QuantizedWeight decode(const std::string& module, const PackedGrid& grid) const;
+  QuantizedTensor decode(const std::string& module, const PackedGrid& grid) const;
+  LobcqTensor decode_lobcq(const std::string& module) const;
   std::vector<float> vector(const std::string& name) const;
 
   Checkpoint checkpoint_;
@@ -77,6 +96,9 @@ class Weights {
   const Architecture* family_;
   bool gguf_;
   PackedModules packed_;
+  std::optional<NeapConfig> neap_;  // instead of packed_
+  Codebooks weight_codebooks_, activation_codebooks_;
+  std::shared_ptr<const LobcqEncoder> input_encoder_;  // where inputs are to be encoded
 };
 
 }  // namespace neap

@@ -39,6 +39,16 @@ void check_range(const char* name, double value, double low, double high) {
          std::to_string(value));
 }
 
+// What LO-BCQ has no room for.
+void check_lobcq(const Recipe& recipe) {
+  require_valid(recipe.lobcq.layout);
+  if (recipe.method == Method::awq || recipe.method == Method::gptaq) {
+    refuse("this method is for integer grids", "rtn, gptq or ojbkq with LO-BCQ", name_of(recipe.method));
+  }
+  if (!recipe.overrides.empty()) refuse("overrides are for integer grids", "none with LO-BCQ", recipe.overrides[0].pattern);
+  if (recipe.lm_head_bits != 0) refuse("LO-BCQ keeps the head as it is", "lm_head kept", std::to_string(recipe.lm_head_bits) + " bits");
+}
+
 void check_settings(const Recipe& recipe) {
   check_range("bits", recipe.bits, 2, 8);
   check_range("target_mix", recipe.target_mix, 0, 1);
@@ -48,6 +58,7 @@ void check_settings(const Recipe& recipe) {
   check_range("samples", static_cast<double>(recipe.samples), 0, 1e9);
   check_range("seqlen", static_cast<double>(recipe.length), 2, 1e7);
   if (recipe.lm_head_bits != 0) check_range("lm_head bits", recipe.lm_head_bits, 2, 8);
+  if (recipe.scheme == Scheme::lobcq) check_lobcq(recipe);
 }
 
 std::int64_t largest_dividing_group(const std::vector<Module>& modules, std::string& reason) {
@@ -61,6 +72,15 @@ std::int64_t largest_dividing_group(const std::vector<Module>& modules, std::str
   }
   reason = "neither 128, 64 nor 32 divides every layer's inputs: one scale a row";
   return 0;
+}
+
+GroupLayout common_layout(const Recipe& recipe, const ModelConfig& config, const std::vector<Module>& modules,
+                          std::string& reason) {
+  // Scales have at most 8 significant bits, so bf16 and fp16 hold them alike; what the model itself
+  // is stored in is what every engine reads best.
+  const DType scale_type = config.dtype == DType::f16 ? DType::f16 : DType::bf16;
+  const std::int64_t group = recipe.group ? *recipe.group : largest_dividing_group(modules, reason);
+  return {.bits = recipe.bits, .group = group, .symmetric = recipe.symmetric, .scale_type = scale_type};
 }
 
 GroupLayout overridden(GroupLayout layout, const Override& o) {
@@ -110,12 +130,12 @@ Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
   check_settings(recipe);
   std::vector<Module> modules = modules_of(config);
   Plan plan;
-  // Scales have at most 8 significant bits, so bf16 and fp16 hold them alike; what the model itself
-  // is stored in is what every engine reads best.
-  const DType scale_type = config.dtype == DType::f16 ? DType::f16 : DType::bf16;
-  GroupLayout common{.bits = recipe.bits, .group = 0, .symmetric = recipe.symmetric, .scale_type = scale_type};
-  common.group = recipe.group ? *recipe.group : largest_dividing_group(modules, plan.layout_reason);
-  plan.layout = common;
+  GroupLayout common;
+  if (recipe.scheme == Scheme::lobcq) {
+    plan.layout = recipe.lobcq.layout;
+  } else {
+    plan.layout = common = common_layout(recipe, config, modules, plan.layout_reason);
+  }
 
   std::vector<Pattern> ignore(recipe.ignore.begin(), recipe.ignore.end());
   std::vector<Pattern> patterns;
@@ -127,6 +147,10 @@ Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
                                    [&](const Pattern& p) { return p.matches(module.name); });
     if (skip != ignore.end()) {
       used.insert(skip->text());
+      continue;
+    }
+    if (recipe.scheme == Scheme::lobcq) {
+      plan.layers[module.name] = plan.layout;
       continue;
     }
     GroupLayout layout = common;
@@ -149,7 +173,8 @@ Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
     }
   }
   if (plan.layers.empty()) refuse("every layer is ignored", "at least one to quantize", "none");
-  check_fused(plan, config);
+  // Neap's own container is read by Neap alone, which fuses nothing.
+  if (recipe.scheme == Scheme::integer) check_fused(plan, config);
   return plan;
 }
 

@@ -74,10 +74,61 @@ std::map<std::string, GroupLayout> integer_layouts(const Plan& plan) {
   return layouts;
 }
 
+CodebookSet codebooks_of(const LobcqRecipe& recipe) {
+  if (recipe.codebooks.empty()) return universal_codebooks(recipe.layout);
+  CodebookSet set = read_codebooks(recipe.codebooks);
+  if (set.layout == recipe.layout) return set;
+  const auto words = [](const LobcqLayout& l) {
+    return std::to_string(l.codebooks) + " codebooks, blocks of " + std::to_string(l.block) + ", arrays of " +
+           std::to_string(l.block_array);
+  };
+  throw Error(ErrorCode::argument, "codebooks for another layout",
+              {.file = recipe.codebooks, .expected = words(recipe.layout), .found = words(set.layout)});
+}
+
+// Rounding asks for no calibration text; where none is given, there are no scales from it either.
+InputScales input_scales(const QuantizeOptions& options) {
+  if (options.recipe.scheme != Scheme::lobcq || options.recipe.lobcq.weights_only) return InputScales::none;
+  const bool calibrated = options.recipe.method != Method::rtn || !options.calibration_files.empty();
+  return calibrated ? InputScales::fixed : InputScales::dynamic;
+}
+
+std::string words_for(InputScales inputs) {
+  switch (inputs) {
+    case InputScales::none: return "16 bits";
+    case InputScales::fixed: return "LO-BCQ, a scale per layer from calibration";
+    case InputScales::dynamic: return "LO-BCQ, a scale per token";
+  }
+  return "";
+}
+
+std::unique_ptr<const OutputFormat> output_format(const QuantizeOptions& options, const CodebookSet& codebooks) {
+  const bool lobcq = options.recipe.scheme == Scheme::lobcq;
+  const FileFormat fitting = lobcq ? FileFormat::neap : FileFormat::compressed_tensors;
+  if (options.format && *options.format != fitting) {
+    throw Error(ErrorCode::argument, "this format does not hold the scheme " + name_of(options.recipe.scheme),
+                {.expected = name_of(fitting), .found = name_of(*options.format)});
+  }
+  return lobcq ? make_neap_format(codebooks, input_scales(options)) : make_pack_quantized_format();
+}
+
+std::vector<QuantizeReport::Engine> engines_of(const QuantizeOptions& options, const ModelConfig& config,
+                                               const Plan& plan) {
+  if (options.recipe.scheme == Scheme::lobcq) {
+    return {{"Neap", true, ""},
+            {"transformers, vLLM, SGLang, llama.cpp", false, "quant_method 'neap': nobody else runs LO-BCQ"}};
+  }
+  std::vector<QuantizeReport::Engine> engines;
+  for (const auto& e : engines_for(config, integer_layouts(plan))) engines.push_back({e.name, e.loads, e.reason});
+  return engines;
+}
+
 std::vector<LayerRecord> decide_layers(const Weights& weights, const Plan& plan, const TokenWindows& windows,
                                        const WalkOptions& options, const LayerSink& sink, PhaseClock& clock) {
   switch (options.recipe.method) {
-    case Method::rtn: return round_all(weights, plan, options, sink, clock);
+    case Method::rtn:
+      return options.input_scales ? walk(weights, plan, windows, options, sink, clock)
+                                  : round_all(weights, plan, options, sink, clock);
     case Method::awq: return walk_awq(weights, plan, windows, options, sink, clock);
     default: return walk(weights, plan, windows, options, sink, clock);
   }
@@ -97,10 +148,14 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
   report.output = options.output;
   report.layout = plan.layout;
   report.layout_reason = plan.layout_reason;
-  ModelWriter writer(weights, plan.layers, make_pack_quantized_format(),
+  report.activations = words_for(input_scales(options));
+  const bool lobcq = options.recipe.scheme == Scheme::lobcq;
+  const CodebookSet codebooks = lobcq ? codebooks_of(options.recipe.lobcq) : CodebookSet{};
+  ModelWriter writer(weights, plan.layers, output_format(options, codebooks),
                      {.output = options.output, .overwrite = options.overwrite, .progress = options.progress});
   TokenWindows windows;
-  if (options.recipe.method != Method::rtn) {
+  const bool scales = input_scales(options) == InputScales::fixed;
+  if (options.recipe.method != Method::rtn || scales) {
     windows = timed(clock, "calibration text", 0, [&] { return calibration_windows(checkpoint, options); });
     require_enough(windows, config);
     report.calibration = windows.sources;
@@ -109,6 +164,8 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
   }
   const auto parent = std::filesystem::absolute(options.output).lexically_normal().parent_path();
   const WalkOptions walk_options{.recipe = options.recipe,
+                                 .codebooks = lobcq ? &codebooks : nullptr,
+                                 .input_scales = scales,
                                  .activation_memory = memory_limit(options) / 4,
                                  .scratch = parent.string(),
                                  .progress = options.progress};
@@ -120,7 +177,7 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
   report.bits_per_weight = mean_bits(report.layers);
   report.file_bits_per_weight = writer.bits_per_weight();
   report.file_bytes = writer.tensor_bytes();
-  for (const auto& e : engines_for(config, integer_layouts(plan))) report.engines.push_back({e.name, e.loads, e.reason});
+  report.engines = engines_of(options, config, plan);
   report.notes = writer.notes();
   report.phases = clock.phases();
   report.seconds = seconds_now() - start;

@@ -15,6 +15,9 @@ using Json = nlohmann::ordered_json;
 constexpr std::array kMethods = {std::pair{Method::rtn, "rtn"}, std::pair{Method::gptq, "gptq"},
                                  std::pair{Method::gptaq, "gptaq"}, std::pair{Method::awq, "awq"},
                                  std::pair{Method::ojbkq, "ojbkq"}};
+constexpr std::array kSchemes = {std::pair{Scheme::integer, "integer"}, std::pair{Scheme::lobcq, "lobcq"}};
+constexpr std::array kFormats = {std::pair{FileFormat::compressed_tensors, "compressed-tensors"},
+                                std::pair{FileFormat::neap, "neap"}};
 constexpr std::array kOrders = {std::pair{SolveOrder::activation, "activation"},
                                std::pair{SolveOrder::backward, "backward"},
                                std::pair{SolveOrder::forward, "forward"}};
@@ -82,6 +85,23 @@ Json to_json(const Override& o) {
   return j;
 }
 
+void put_grid(Json& j, const Recipe& r) {
+  j["bits"] = r.bits;
+  if (r.group) j["group_size"] = *r.group == 0 ? -1 : *r.group;
+  j["symmetric"] = r.symmetric;
+  j["overrides"] = Json::array();
+  for (const auto& o : r.overrides) j["overrides"].push_back(to_json(o));
+  j["lm_head_bits"] = r.lm_head_bits;
+}
+
+void put_lobcq(Json& j, const LobcqRecipe& r) {
+  j["block_array"] = r.layout.block_array;
+  j["block"] = r.layout.block;
+  j["num_codebooks"] = r.layout.codebooks;
+  j["codebooks"] = r.codebooks;
+  j["weights_only"] = r.weights_only;
+}
+
 void refuse_unknown_keys(const Json& object, const std::set<std::string>& known, const std::string& file) {
   for (const auto& [key, value] : object.items()) {
     if (known.contains(key)) continue;
@@ -120,10 +140,34 @@ Override override_from_json(const Json& j, const std::string& file) {
   return o;
 }
 
+// Keys of one scheme are unknown to the other.
+void read_grid(const Json& j, Recipe& r, const std::string& file) {
+  std::int64_t group = 0;
+  std::vector<Json> overrides;
+  read(j, "bits", r.bits, file);
+  read(j, "group_size", group, file);
+  read(j, "symmetric", r.symmetric, file);
+  read(j, "overrides", overrides, file);
+  read(j, "lm_head_bits", r.lm_head_bits, file);
+  if (j.contains("group_size")) r.group = group_from_user(group);
+  for (const Json& o : overrides) r.overrides.push_back(override_from_json(o, file));
+}
+
+void read_lobcq(const Json& j, LobcqRecipe& r, const std::string& file) {
+  read(j, "block_array", r.layout.block_array, file);
+  read(j, "block", r.layout.block, file);
+  read(j, "num_codebooks", r.layout.codebooks, file);
+  read(j, "codebooks", r.codebooks, file);
+  read(j, "weights_only", r.weights_only, file);
+}
+
 }  // namespace
 
 Method method_from_name(const std::string& name) { return value_from(kMethods, name, "method"); }
 std::string name_of(Method method) { return name_from(kMethods, method); }
+std::string name_of(Scheme scheme) { return name_from(kSchemes, scheme); }
+FileFormat format_from_name(const std::string& name) { return value_from(kFormats, name, "format"); }
+std::string name_of(FileFormat format) { return name_from(kFormats, format); }
 SolveOrder order_from_name(const std::string& name) { return value_from(kOrders, name, "order"); }
 std::string name_of(SolveOrder order) { return name_from(kOrders, order); }
 SolveTarget target_from_name(const std::string& name) { return value_from(kTargets, name, "target"); }
@@ -146,13 +190,9 @@ Override parse_override(const std::string& text) {
 }
 
 std::string Recipe::to_json() const {
-  Json j = {{"method", name_of(method)}, {"bits", bits}};
-  if (group) j["group_size"] = *group == 0 ? -1 : *group;
-  j["symmetric"] = symmetric;
-  j["overrides"] = Json::array();
-  for (const auto& o : overrides) j["overrides"].push_back(neap::to_json(o));
+  Json j = {{"method", name_of(method)}, {"scheme", name_of(scheme)}};
+  scheme == Scheme::lobcq ? put_lobcq(j, lobcq) : put_grid(j, *this);
   j["ignore"] = ignore;
-  j["lm_head_bits"] = lm_head_bits;
   j["samples"] = samples;
   j["seqlen"] = length;
   j["seed"] = seed;
@@ -171,22 +211,24 @@ Recipe Recipe::from_json(const std::string& text, const std::string& file) {
   if (j.is_discarded() || !j.is_object()) {
     throw Error(ErrorCode::format, "a recipe is one JSON object", {.file = file});
   }
-  refuse_unknown_keys(j, {"method", "bits", "group_size", "symmetric", "overrides", "ignore", "lm_head_bits",
-                          "samples", "seqlen", "seed", "precision", "target", "target_mix", "ridge", "paths",
-                          "order", "descent_sweeps"},
-                      file);
   Recipe r;
+  std::string scheme = name_of(r.scheme);
+  read(j, "scheme", scheme, file);
+  r.scheme = value_from(kSchemes, scheme, "scheme");
+  std::set<std::string> known = {"method",    "scheme", "ignore",      "samples", "seqlen", "seed",  "precision",
+                                 "target",    "target_mix", "ridge",   "paths",   "order",  "descent_sweeps"};
+  if (r.scheme == Scheme::lobcq) {
+    known.insert({"block_array", "block", "num_codebooks", "codebooks", "weights_only"});
+    read_lobcq(j, r.lobcq, file);
+  } else {
+    known.insert({"bits", "group_size", "symmetric", "overrides", "lm_head_bits"});
+    read_grid(j, r, file);
+  }
+  refuse_unknown_keys(j, known, file);
   std::string method = name_of(r.method), order = name_of(r.order), precision = "bf16";
   std::string target = name_of(r.target);
-  std::int64_t group = 0;
-  std::vector<Json> overrides;
   read(j, "method", method, file);
-  read(j, "bits", r.bits, file);
-  read(j, "group_size", group, file);
-  read(j, "symmetric", r.symmetric, file);
-  read(j, "overrides", overrides, file);
   read(j, "ignore", r.ignore, file);
-  read(j, "lm_head_bits", r.lm_head_bits, file);
   read(j, "samples", r.samples, file);
   read(j, "seqlen", r.length, file);
   read(j, "seed", r.seed, file);
@@ -197,12 +239,10 @@ Recipe Recipe::from_json(const std::string& text, const std::string& file) {
   read(j, "paths", r.paths, file);
   read(j, "order", order, file);
   read(j, "descent_sweeps", r.descent_sweeps, file);
-  if (j.contains("group_size")) r.group = group_from_user(group);
   r.method = method_from_name(method);
   r.order = order_from_name(order);
   r.target = target_from_name(target);
   r.precision = value_from(kPrecisions, precision, "precision");
-  for (const Json& o : overrides) r.overrides.push_back(override_from_json(o, file));
   return r;
 }
 

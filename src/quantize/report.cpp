@@ -7,19 +7,19 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json to_json(const GroupLayout& layout) {
+Json json_of(const GroupLayout& layout) {
   return {{"bits", layout.bits},
           {"group_size", layout.group == 0 ? -1 : layout.group},
           {"symmetric", layout.symmetric},
           {"scale_type", name_of(layout.scale_type)}};
 }
 
-Json to_json(const LobcqLayout& layout) {
+Json json_of(const LobcqLayout& layout) {
   return {{"block_array", layout.block_array}, {"block", layout.block}, {"num_codebooks", layout.codebooks}};
 }
 
-Json to_json(const WeightLayout& layout) {
-  return std::visit([](const auto& its) { return to_json(its); }, layout);
+Json json_of(const WeightLayout& layout) {
+  return std::visit([](const auto& its) { return json_of(its); }, layout);
 }
 
 // Stages that did not run are left out.
@@ -27,7 +27,7 @@ void put_objective(Json& j, const char* name, double value) {
   if (value >= 0) j[name] = value;
 }
 
-Json to_json(const LayerRecord& r) {
+Json json_of(const LayerRecord& r) {
   Json objective = Json::object();
   put_objective(objective, "rounding", r.objective_rounding);
   put_objective(objective, "greedy", r.objective_greedy);
@@ -35,7 +35,7 @@ Json to_json(const LayerRecord& r) {
   put_objective(objective, "descent", r.objective_descent);
   return {{"module", r.module},
           {"shape", {r.rows, r.cols}},
-          {"grid", to_json(r.layout)},
+          {"grid", json_of(r.layout)},
           {"objective", objective},
           {"relative_error", r.relative_error},
           {"damping", r.damping},
@@ -56,7 +56,8 @@ std::string QuantizeReport::to_json() const {
   Json j = {{"output", output}};
   j["bits_per_weight"] = {{"quantized_layers", bits_per_weight}, {"whole_file", file_bits_per_weight}};
   j["file_bytes"] = file_bytes;
-  j["grid"] = neap::to_json(layout);
+  j["grid"] = json_of(layout);
+  j["activations"] = activations;
   if (!layout_reason.empty()) j["group_size_chosen_because"] = layout_reason;
   j["calibration"] = {{"windows", calibration_windows}, {"tokens", calibration_tokens}};
   j["calibration"]["sources"] = Json::array();
@@ -78,7 +79,7 @@ std::string QuantizeReport::to_json() const {
   j["seconds"] = seconds;
   j["peak_memory_bytes"] = peak_memory;
   j["layers"] = Json::array();
-  for (const auto& layer : layers) j["layers"].push_back(neap::to_json(layer));
+  for (const auto& layer : layers) j["layers"].push_back(json_of(layer));
   return j.dump(1);
 }
 

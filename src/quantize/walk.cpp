@@ -1,9 +1,12 @@
 #include "quantize/walk.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/random.h"
+#include "codec/lobcq_encode.h"
 #include "neap/error.h"
+#include "quantize/lobcq.h"
 #include "solve/layer.h"
 
 namespace neap {
@@ -20,6 +23,7 @@ SystemOptions system_options(const Recipe& recipe) {
   return {.target_mix = joint ? recipe.target_mix : 1.0,
           .ridge = recipe.ridge,
           .order = order,
+          .block = recipe.scheme == Scheme::lobcq ? static_cast<std::size_t>(recipe.lobcq.layout.block) : 1,
           .masked_target = recipe.method == Method::gptaq};
 }
 
@@ -34,6 +38,20 @@ SolveOptions solve_options(const Recipe& recipe) {
 bool needs_reference(const Recipe& recipe) {
   return recipe.method == Method::gptaq ||
          (recipe.method == Method::ojbkq && recipe.target_mix < 1);
+}
+
+// Calibration sees few tokens: room above the largest value that it saw, in powers of two.
+constexpr int kInputHeadroom = 2;
+
+// A tensor's errors name rows and columns; whose they are is known here.
+template <class Work>
+auto naming(const std::string& module, Work&& work) {
+  try {
+    return work();
+  } catch (const Error& e) {
+    if (!e.context().tensor.empty()) throw;
+    throw Error(e.code(), module + ".weight: " + e.what());
+  }
 }
 
 LayerRecord record_of(const std::string& module, const LayerSystem& system, const QuantizedWeight& weight,
@@ -88,6 +106,19 @@ double attention_gflop(const ModelConfig& config, const TokenWindows& windows) {
   return 4e-9 * pairs * static_cast<double>(config.heads * config.head_dim);
 }
 
+QuantizedWeight round_layer(const std::string& module, const Matrix<float>& weight, const WeightLayout& layout,
+                            const WalkOptions& options, PhaseClock& clock, LayerRecord& record) {
+  const double start = seconds_now();
+  QuantizedWeight rounded = naming(module, [&]() -> QuantizedWeight {
+    if (const auto* grid = std::get_if<GroupLayout>(&layout)) return round_to_nearest(weight, *grid);
+    return round_to_lobcq(weight, *options.codebooks);
+  });
+  record = plain_record(module, rounded);
+  record.seconds = seconds_now() - start;
+  clock.add("rounding", record.seconds);
+  return rounded;
+}
+
 class Walk {
  public:
   Walk(const Weights& weights, const Plan& plan, const TokenWindows& windows, const WalkOptions& options,
@@ -137,43 +168,81 @@ class Walk {
     const auto& roles = roles_of(stage);
     const auto planned = [&](Role role) { return plan_.find(module_name(full.index, role)) != nullptr; };
     if (std::none_of(roles.begin(), roles.end(), planned)) return;
-    const double start = seconds_now();
-    const GramPair sums = streams_.statistics(stage, full, runtime);
-    const auto columns = static_cast<double>(sums.gram.cols() + 2 * sums.drift.cols());  // half of H is mirrored
-    clock_.add(kStatistics, seconds_now() - start,
-               1e-9 * static_cast<double>(sums.gram.rows()) * columns * static_cast<double>(windows_.tokens()));
-    const LayerSystem system(sums.gram, sums.drift, system_options(options_.recipe));
-    clock_.add("factorization", system.report().seconds, system.report().flops * 1e-9);
+    const std::optional<float> input_scale = scale_of_inputs(stage, runtime);
+    GramPair sums;
+    std::optional<LayerSystem> system;
+    if (options_.recipe.method != Method::rtn) {
+      sums = statistics(stage, full, runtime);
+      system.emplace(sums.gram, sums.drift, system_options(options_.recipe));
+      clock_.add("factorization", system->report().seconds, system->report().flops * 1e-9);
+    }
     for (const Role role : roles) {
       if (!planned(role)) continue;
       const std::string module = module_name(full.index, role);
-      const QuantizedWeight weight = solve(system, module, weights_.weight(full.index, role));
-      const Matrix<float> dense = dense_of(weight);
+      const Matrix<float> weight = weights_.weight(full.index, role);
+      const DecidedLayer layer{system ? solve(*system, module, weight) : round(module, weight), input_scale};
+      sink_.quantized(module, layer);
       runtime.linears[static_cast<std::size_t>(role)] =
-          make_dense_linear(dense, weights_.bias(full.index, role), options_.recipe.precision);
+          make_dense_linear(dense_of(layer.weight), weights_.bias(full.index, role), options_.recipe.precision);
     }
   }
 
+  GramPair statistics(Stage stage, const Block& full, const Block& runtime) {
+    const double start = seconds_now();
+    GramPair sums = streams_.statistics(stage, full, runtime);
+    const auto columns = static_cast<double>(sums.gram.cols() + 2 * sums.drift.cols());  // half of H is mirrored
+    clock_.add(kStatistics, seconds_now() - start,
+               1e-9 * static_cast<double>(sums.gram.rows()) * columns * static_cast<double>(windows_.tokens()));
+    return sums;
+  }
+
+  // The run-time stream's inputs are not encoded: layers decided on encoded ones answer for noise that other
+  // text will not have, and come out worse.
+  std::optional<float> scale_of_inputs(Stage stage, const Block& runtime) {
+    if (!options_.input_scales) return {};
+    return timed(clock_, "scales of inputs", 0, [&] {
+      float largest = 0;
+      streams_.visit_inputs(stage, runtime,
+                            [&](MatrixView<const float> x) { largest = std::max(largest, largest_magnitude(x)); });
+      return tensor_scale_for(largest, kInputHeadroom);
+    });
+  }
+
   QuantizedWeight solve(const LayerSystem& system, const std::string& module, const Matrix<float>& weight) {
-    LayerSolution solution = solve_layer(system, weight, std::get<GroupLayout>(*plan_.find(module)),
-                                         solve_options(options_.recipe), stream_key(options_.recipe.seed, module));
-    DecidedLayer layer{std::move(solution.tensor), {}};
-    book(clock_, solution.report);
-    records_.push_back(record_of(module, system, layer.weight, solution.report));
-    sink_.quantized(module, layer);
-    return std::move(layer.weight);
+    const SolveOptions how = solve_options(options_.recipe);
+    QuantizedWeight decided;
+    LayerReport report;
+    naming(module, [&] {
+      if (const auto* grid = std::get_if<GroupLayout>(plan_.find(module))) {
+        LayerSolution solution = solve_layer(system, weight, *grid, how, stream_key(options_.recipe.seed, module));
+        decided = std::move(solution.tensor);
+        report = solution.report;
+      } else {
+        LobcqSolution solution = solve_lobcq(system, weight, *options_.codebooks, how);
+        decided = std::move(solution.tensor);
+        report = solution.report;
+      }
+    });
+    book(clock_, report);
+    records_.push_back(record_of(module, system, decided, report));
+    return decided;
+  }
+
+  QuantizedWeight round(const std::string& module, const Matrix<float>& weight) {
+    records_.push_back({});
+    return round_layer(module, weight, *plan_.find(module), options_, clock_, records_.back());
   }
 
   void solve_head() {
     report("lm_head");
     const GramPair sums = streams_.head_statistics(weights_.final_norm());
     const LayerSystem system(sums.gram, sums.drift, system_options(options_.recipe));
-    solve(system, "lm_head", weights_.head());
+    sink_.quantized("lm_head", {solve(system, "lm_head", weights_.head()), {}});
   }
 
-  static Matrix<float> dense_of(const QuantizedWeight& weight) {
+  Matrix<float> dense_of(const QuantizedWeight& weight) const {
     Matrix<float> dense(static_cast<std::size_t>(rows_of(weight)), static_cast<std::size_t>(cols_of(weight)));
-    dequantize(weight, {}, 0, rows_of(weight), dense);
+    dequantize(weight, options_.codebooks ? options_.codebooks->weights : Codebooks{}, 0, rows_of(weight), dense);
     return dense;
   }
 
@@ -209,13 +278,8 @@ std::vector<LayerRecord> round_all(const Weights& weights, const Plan& plan, con
                                    const LayerSink& sink, PhaseClock& clock) {
   std::vector<LayerRecord> records;
   const auto round_one = [&](const std::string& module, const Matrix<float>& weight) {
-    const double start = seconds_now();
-    const QuantizedTensor tensor = round_to_nearest(weight, std::get<GroupLayout>(*plan.find(module)));
-    LayerRecord record = plain_record(module, tensor);
-    record.seconds = seconds_now() - start;
-    clock.add("rounding", record.seconds);
-    records.push_back(record);
-    sink.quantized(module, {tensor, {}});
+    records.push_back({});
+    sink.quantized(module, {round_layer(module, weight, *plan.find(module), options, clock, records.back()), {}});
   };
   const ModelConfig& config = weights.config();
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {

@@ -23,12 +23,14 @@ struct LayerSink {
 
 struct WalkOptions {
   Recipe recipe;
+  const CodebookSet* codebooks = nullptr;  // of LO-BCQ
+  bool input_scales = false;               // each layer comes with a scale for its inputs
   std::uint64_t activation_memory = 0;
   std::string scratch;
   ProgressCallback progress;
 };
 
-// Quantizes every layer of `plan`, calling `sink` from this thread. Returns one record a layer, in the
+// Quantizes every layer of `plan` (with Method::rtn, for the sake of the input scales alone), calling `sink` from this thread. Returns one record a layer, in the
 // walk's order. Throws what Streams throws, and Error(cancelled).
 std::vector<LayerRecord> walk(const Weights& weights, const Plan& plan, const TokenWindows& windows,
                               const WalkOptions& options, const LayerSink& sink, PhaseClock& clock);
@@ -36,7 +38,7 @@ std::vector<LayerRecord> walk(const Weights& weights, const Plan& plan, const To
 // What is known of a layer that no solver has reported on.
 LayerRecord plain_record(const std::string& module, const QuantizedWeight& weight);
 
-// Rounding to nearest: no calibration, no streams.
+// Rounding to nearest: no calibration, no streams, no input scales.
 std::vector<LayerRecord> round_all(const Weights& weights, const Plan& plan, const WalkOptions& options,
                                    const LayerSink& sink, PhaseClock& clock);
 
