@@ -11,16 +11,12 @@ namespace {
 constexpr int kLongestArray = 128, kLargestPoint = 4095;
 constexpr std::int32_t kWorst = INT32_MAX;  // a block's error is below 8 (4095 + 64 * 31)^2 < 2^29
 
-using Points = std::array<std::int32_t, kLongestArray>;
+using Points = std::array<std::int16_t, kLongestArray>;
 
-Points to_fixed_point(const float* x, int count, float ratio) {
+Points points_of(const float* x, int count, float ratio) {
+  NEAP_CHECK(count <= kLongestArray);
   Points points{};
-  constexpr auto kLimit = static_cast<float>(kLargestPoint);
-  constexpr float kInteger = 0x1.8p23f;  // adding it leaves no room for a fraction: to nearest even
-  for (int i = 0; i < count; ++i) {
-    const float scaled = std::clamp(x[i] * ratio, -kLimit, kLimit);
-    points[static_cast<std::size_t>(i)] = static_cast<std::int32_t>((scaled + kInteger) - kInteger);
-  }
+  fixed_points(x, count, ratio, points.data());
   return points;
 }
 
@@ -28,7 +24,7 @@ std::size_t place_of(std::int32_t n) {
   return static_cast<std::size_t>(std::clamp((n - 1) >> 5, -64, 63) & 127);
 }
 
-std::int32_t block_error(const LobcqTables::Table& table, const std::int32_t* n, int count) {
+std::int32_t block_error(const LobcqTables::Table& table, const std::int16_t* n, int count) {
   std::int32_t error = 0;
   for (int i = 0; i < count; ++i) {
     const std::int32_t e = n[i] - 64 * table.entry[place_of(n[i])];
@@ -42,7 +38,7 @@ struct BlockChoice {
   std::size_t selector = 0;
 };
 
-BlockChoice choose(const LobcqTables& tables, const std::int32_t* n, int count) {
+BlockChoice choose(const LobcqTables& tables, const std::int16_t* n, int count) {
   BlockChoice best;
   for (std::size_t c = 0; c < tables.tables.size(); ++c) {
     const std::int32_t error = block_error(tables.tables[c], n, count);
@@ -84,19 +80,26 @@ LobcqTables make_tables(const LobcqLayout& layout, const Codebooks& codebooks) {
   return tables;
 }
 
+void fixed_points(const float* x, int count, float ratio, std::int16_t* points) {
+  constexpr auto kLimit = static_cast<float>(kLargestPoint);
+  constexpr float kInteger = 0x1.8p23f;  // adding it leaves no room for a fraction: to nearest even
+  for (int i = 0; i < count; ++i) {
+    const float scaled = std::clamp(x[i] * ratio, -kLimit, kLimit);
+    points[i] = static_cast<std::int16_t>((scaled + kInteger) - kInteger);
+  }
+}
+
 ArrayErrors array_errors(const LobcqTables& tables, const float* x, int count, float ratio) {
-  NEAP_CHECK(count <= kLongestArray);
-  Points points = to_fixed_point(x, count, ratio);
+  Points points = points_of(x, count, ratio);
   const std::int64_t plain = total_error(tables, points, count);
-  for (int i = 0; i < count; ++i) points[static_cast<std::size_t>(i)] *= -1;
+  for (int i = 0; i < count; ++i) points[static_cast<std::size_t>(i)] = static_cast<std::int16_t>(-points[static_cast<std::size_t>(i)]);
   return {plain, total_error(tables, points, count)};
 }
 
 bool encode_array(const LobcqTables& tables, const float* x, int count, float ratio, std::uint8_t* codes,
                   std::uint8_t* selectors) {
-  NEAP_CHECK(count <= kLongestArray);
-  const Points points = to_fixed_point(x, count, ratio);
-  if (std::all_of(points.begin(), points.end(), [](std::int32_t n) { return n == 0; })) return false;
+  const Points points = points_of(x, count, ratio);
+  if (std::all_of(points.begin(), points.end(), [](std::int16_t n) { return n == 0; })) return false;
   for (int first = 0; first < count; first += tables.block) {
     const int width = std::min(tables.block, count - first);
     const std::size_t selector = choose(tables, points.data() + first, width).selector;

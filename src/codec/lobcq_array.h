@@ -23,6 +23,9 @@ struct LobcqTables {
 };
 LobcqTables make_tables(const LobcqLayout& layout, const Codebooks& codebooks);
 
+// n of `count` finite values: rint(clamp(x * ratio, -4095, 4095)); ratio: 64 / d.
+void fixed_points(const float* x, int count, float ratio, std::int16_t* points);
+
 // Sums over the array of (n - 64 entry)^2, each block with its best codebook; mirrored: for -n.
 struct ArrayErrors {
   std::int64_t plain, mirrored;

@@ -48,10 +48,13 @@ void for_each_row(std::size_t rows, std::size_t cols, const Body& body) {
   });
 }
 
-// The E4M3 number nearest to max |x| / (31 tensor_scale), but no zero: what is not zero keeps a scale.
-E4m3 scale_of_maximum(float max_abs, float per_entry) {
-  return std::max<E4m3>(1, float_to_e4m3(max_abs * per_entry));
+E4m3 scale_of_largest(const float* x, std::size_t count, float max_abs, float per_entry) {
+  const auto magnitude = std::max<E4m3>(1, float_to_e4m3(max_abs * per_entry));
+  const float first = *std::find_if(x, x + count, [&](float v) { return std::abs(v) == max_abs; });
+  return first < 0 ? static_cast<E4m3>(magnitude | kE4m3Sign) : magnitude;
 }
+
+float per_entry_of(float tensor_scale) { return 1.0f / (static_cast<float>(kLargestEntry) * tensor_scale); }
 
 float ratio_of(float tensor_scale, E4m3 scale) { return 64.0f / (tensor_scale * e4m3_to_float(scale)); }
 
@@ -61,17 +64,15 @@ class ArrayEncoder {
   ArrayEncoder(const LobcqTables& tables, float tensor_scale, ScaleChoice choice)
       : tables_(tables),
         tensor_scale_(tensor_scale),
-        per_entry_(1.0f / (static_cast<float>(kLargestEntry) * tensor_scale)),
+        per_entry_(per_entry_of(tensor_scale)),
         choice_(choice) {}
 
   // codes: count of them; selectors: one per block. Empty for a value that is not finite.
   std::optional<E4m3> encode(const float* x, int count, std::uint8_t* codes, std::uint8_t* selectors) const {
     const std::uint32_t bits = largest_bits(x, static_cast<std::size_t>(count));
     if (bits >= kInfinity) return std::nullopt;
-    E4m3 scale = 0;
     if (bits != 0) {
-      scale = scale_of_maximum(std::bit_cast<float>(bits), per_entry_);
-      if (choice_ == ScaleChoice::search) scale = best_near(x, count, scale);
+      const E4m3 scale = choose(x, count, std::bit_cast<float>(bits));
       const float ratio = ratio_of(tensor_scale_, scale);
       if (encode_array(tables_, x, count, ratio, codes, selectors)) return scale;
     }
@@ -80,11 +81,19 @@ class ArrayEncoder {
     return E4m3{0};
   }
 
+  // max_abs: of x, not 0.
+  E4m3 choose(const float* x, int count, float max_abs) const {
+    const E4m3 scale = scale_of_largest(x, static_cast<std::size_t>(count), max_abs, per_entry_);
+    return choice_ == ScaleChoice::search ? best_near(x, count, scale) : scale;
+  }
+
  private:
   // Squared error in fp64 from integers: the same at every level. Of equal ones the first: smaller
   // magnitudes before larger ones, positive before negative.
   E4m3 best_near(const float* x, int count, E4m3 centre) const {
-    const int low = std::max(1, centre - kBelow), high = std::min<int>(kE4m3Largest, centre + kAbove);
+    const int magnitude_of_centre = centre & ~kE4m3Sign;
+    const int low = std::max(1, magnitude_of_centre - kBelow);
+    const int high = std::min<int>(kE4m3Largest, magnitude_of_centre + kAbove);
     double least = 0;
     E4m3 best = 0;
     for (int magnitude = low; magnitude <= high; ++magnitude) {
@@ -127,6 +136,22 @@ float largest_magnitude(MatrixView<const float> values) {
     largest = std::max(largest, of_row[r]);
   }
   return std::bit_cast<float>(largest);
+}
+
+E4m3 scale_of_maximum(std::span<const float> x, float tensor_scale) {
+  const auto largest = std::bit_cast<float>(largest_bits(x.data(), x.size()));
+  return largest == 0 ? E4m3{0} : scale_of_largest(x.data(), x.size(), largest, per_entry_of(tensor_scale));
+}
+
+void to_fixed_point(std::span<const float> x, float unit, std::int16_t* points) {
+  fixed_points(x.data(), static_cast<int>(x.size()), 64.0f / unit, points);
+}
+
+E4m3 LobcqEncoder::choose_scale(std::span<const float> x, float tensor_scale, ScaleChoice choice) const {
+  NEAP_CHECK(x.size() <= static_cast<std::size_t>(layout_.block_array));
+  const auto largest = std::bit_cast<float>(largest_bits(x.data(), x.size()));
+  if (largest == 0) return 0;
+  return ArrayEncoder(tables_, tensor_scale, choice).choose(x.data(), static_cast<int>(x.size()), largest);
 }
 
 LobcqEncoder::LobcqEncoder(const LobcqLayout& layout, const Codebooks& codebooks)
