@@ -1,6 +1,7 @@
 #include "codec/lobcq_array.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 
 #include "neap/check.h"
@@ -8,7 +9,7 @@
 namespace neap {
 namespace {
 
-constexpr int kLongestArray = 128, kLargestPoint = 4095;
+constexpr int kLargestPoint = 4095;
 constexpr std::int32_t kWorst = INT32_MAX;  // a block's error is below 8 (4095 + 64 * 31)^2 < 2^29
 
 using Points = std::array<std::int16_t, kLongestArray>;
@@ -65,7 +66,77 @@ std::uint8_t nearest_code(const Codebook& codebook, int n) {
   return static_cast<std::uint8_t>(best);
 }
 
+float largest(const float* x, int count) {
+  // Bit patterns of magnitudes order as the magnitudes do; infinity and NaN are the largest.
+  const auto magnitude = [](float v) { return std::bit_cast<std::uint32_t>(v) & 0x7fffffffu; };
+  float found = x[0];
+  for (int i = 1; i < count; ++i) {
+    if (magnitude(x[i]) > magnitude(found)) found = x[i];
+  }
+  return found;
+}
+
+ArrayErrors errors(const LobcqTables& tables, const float* x, int count, float ratio) {
+  Points points = points_of(x, count, ratio);
+  const std::int64_t plain = total_error(tables, points, count);
+  for (std::int16_t& n : points) n = static_cast<std::int16_t>(-n);
+  return {plain, total_error(tables, points, count)};
+}
+
+// Calls decide(block, first, width, selector) for every block. False if every n is 0.
+template <class Decide>
+bool for_each_block(const LobcqTables& tables, const Points& points, int count, const Decide& decide) {
+  if (std::all_of(points.begin(), points.end(), [](std::int16_t n) { return n == 0; })) return false;
+  for (int first = 0; first < count; first += tables.block) {
+    const int width = std::min(tables.block, count - first);
+    decide(first / tables.block, first, width, choose(tables, points.data() + first, width).selector);
+  }
+  return true;
+}
+
+bool encode(const LobcqTables& tables, const float* x, int count, float ratio, std::uint8_t* codes,
+            std::uint8_t* selectors) {
+  const Points points = points_of(x, count, ratio);
+  return for_each_block(tables, points, count, [&](int block, int first, int width, std::size_t selector) {
+    selectors[block] = static_cast<std::uint8_t>(selector);
+    for (int i = first; i < first + width; ++i) {
+      codes[i] = tables.tables[selector].code[place_of(points[static_cast<std::size_t>(i)])];
+    }
+  });
+}
+
+bool entries(const LobcqTables& tables, const float* x, int count, float ratio, std::int8_t* out) {
+  const Points points = points_of(x, count, ratio);
+  return for_each_block(tables, points, count, [&](int, int first, int width, std::size_t selector) {
+    for (int i = first; i < first + width; ++i) {
+      out[i] = tables.tables[selector].entry[place_of(points[static_cast<std::size_t>(i)])];
+    }
+  });
+}
+
+constexpr LobcqLevel kScalar = {"scalar", largest, errors, encode, entries};
+
 }  // namespace
+
+#ifdef NEAP_LOBCQ_AVX512
+extern const LobcqLevel kLobcqAvx512;  // lobcq_array_avx512.cpp
+#endif
+
+std::span<const LobcqLevel* const> lobcq_levels() {
+  static const std::vector<const LobcqLevel*> kLevels = [] {
+    std::vector<const LobcqLevel*> levels = {&kScalar};
+#ifdef NEAP_LOBCQ_AVX512
+    // What the file of that level is compiled for.
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vbmi")) {
+      levels.push_back(&kLobcqAvx512);
+    }
+#endif
+    return levels;
+  }();
+  return kLevels;
+}
 
 LobcqTables make_tables(const LobcqLayout& layout, const Codebooks& codebooks) {
   LobcqTables tables{.block = layout.block, .tables = {}};
@@ -87,28 +158,6 @@ void fixed_points(const float* x, int count, float ratio, std::int16_t* points) 
     const float scaled = std::clamp(x[i] * ratio, -kLimit, kLimit);
     points[i] = static_cast<std::int16_t>((scaled + kInteger) - kInteger);
   }
-}
-
-ArrayErrors array_errors(const LobcqTables& tables, const float* x, int count, float ratio) {
-  Points points = points_of(x, count, ratio);
-  const std::int64_t plain = total_error(tables, points, count);
-  for (int i = 0; i < count; ++i) points[static_cast<std::size_t>(i)] = static_cast<std::int16_t>(-points[static_cast<std::size_t>(i)]);
-  return {plain, total_error(tables, points, count)};
-}
-
-bool encode_array(const LobcqTables& tables, const float* x, int count, float ratio, std::uint8_t* codes,
-                  std::uint8_t* selectors) {
-  const Points points = points_of(x, count, ratio);
-  if (std::all_of(points.begin(), points.end(), [](std::int16_t n) { return n == 0; })) return false;
-  for (int first = 0; first < count; first += tables.block) {
-    const int width = std::min(tables.block, count - first);
-    const std::size_t selector = choose(tables, points.data() + first, width).selector;
-    selectors[first / tables.block] = static_cast<std::uint8_t>(selector);
-    for (int i = first; i < first + width; ++i) {
-      codes[i] = tables.tables[selector].code[place_of(points[static_cast<std::size_t>(i)])];
-    }
-  }
-  return true;
 }
 
 }  // namespace neap

@@ -41,8 +41,9 @@ void to_fixed_point(std::span<const float> x, float unit, std::int16_t* points);
 
 class LobcqEncoder {
  public:
-  // The codebooks must fit the layout (NEAP_CHECK).
-  LobcqEncoder(const LobcqLayout& layout, const Codebooks& codebooks);
+  // The codebooks must fit the layout (NEAP_CHECK). All levels give the same bytes.
+  LobcqEncoder(const LobcqLayout& layout, const Codebooks& codebooks,
+               const LobcqLevel& level = *lobcq_levels().back());
 
   const LobcqLayout& layout() const { return layout_; }
 
@@ -60,8 +61,8 @@ class LobcqEncoder {
 
  private:
   LobcqLayout layout_;
-  Codebooks codebooks_;
   LobcqTables tables_;
+  const LobcqLevel& level_;
 };
 
 }  // namespace neap

@@ -213,6 +213,58 @@ TEST(LobcqEncode, TensorScalesArePowersOfTwoThatJustReach) {
   EXPECT_EQ(tensor_scale_for(3e38f), kLargestTensorScale);
 }
 
+// On whatever this machine has: every length, odd and short ones included, values in and far out of range.
+TEST(LobcqEncode, EveryLevelGivesTheBytesOfTheScalarOne) {
+  const auto levels = lobcq_levels();
+  ASSERT_STREQ(levels.front()->name, "scalar");
+  for (const LobcqLayout& layout : every_layout()) {
+    const Codebooks codebooks = random_codebooks(layout, 95);
+    const LobcqTables tables = make_tables(layout, codebooks);
+    for (int count = 1; count <= layout.block_array; count += count < 40 ? 1 : 7) {
+      const Matrix<float> values = sample(1, static_cast<std::size_t>(count), static_cast<std::uint64_t>(count));
+      const float* x = values.row(0);
+      for (const float ratio : {0.0f, 700.0f, -64.0f * 31 / 0.06f, 1e7f, 3e38f}) {
+        const ArrayErrors want = levels[0]->errors(tables, x, count, ratio);
+        std::vector<std::uint8_t> codes(kLongestArray, 99), selectors(kLongestArray, 99);
+        std::vector<std::int8_t> entries(kLongestArray, 99);
+        const bool any = levels[0]->encode(tables, x, count, ratio, codes.data(), selectors.data());
+        levels[0]->entries(tables, x, count, ratio, entries.data());
+        for (const LobcqLevel* level : levels.subspan(1)) {
+          std::vector<std::uint8_t> codes_now(kLongestArray, 99), selectors_now(kLongestArray, 99);
+          std::vector<std::int8_t> entries_now(kLongestArray, 99);
+          const ArrayErrors found = level->errors(tables, x, count, ratio);
+          ASSERT_EQ(found.plain, want.plain) << level->name << " " << count;
+          ASSERT_EQ(found.mirrored, want.mirrored) << level->name << " " << count;
+          ASSERT_EQ(level->encode(tables, x, count, ratio, codes_now.data(), selectors_now.data()), any);
+          ASSERT_EQ(level->entries(tables, x, count, ratio, entries_now.data()), any);
+          ASSERT_EQ(level->largest(x, count), levels[0]->largest(x, count));
+          if (!any) continue;
+          ASSERT_EQ(codes_now, codes) << level->name << " " << count;
+          ASSERT_EQ(selectors_now, selectors) << level->name << " " << count;
+          ASSERT_EQ(entries_now, entries) << level->name << " " << count;
+        }
+      }
+    }
+  }
+}
+
+TEST(LobcqEncode, EveryLevelFindsTheFirstOfTheLargest) {
+  for (const LobcqLevel* level : lobcq_levels()) {
+    for (int count = 1; count <= kLongestArray; ++count) {
+      std::vector<float> x(static_cast<std::size_t>(count), 0.5f);
+      EXPECT_EQ(level->largest(x.data(), count), 0.5f);
+      x.back() = -2;
+      EXPECT_EQ(level->largest(x.data(), count), -2) << level->name;
+      if (count > 1) x[static_cast<std::size_t>(count / 2 - 1)] = 2;
+      EXPECT_EQ(level->largest(x.data(), count), count > 1 ? 2 : -2) << level->name;
+      x[static_cast<std::size_t>(count / 3)] = -std::numeric_limits<float>::infinity();
+      EXPECT_FALSE(std::isfinite(level->largest(x.data(), count))) << level->name;
+      x[static_cast<std::size_t>(count / 3)] = std::numeric_limits<float>::quiet_NaN();
+      EXPECT_FALSE(std::isfinite(level->largest(x.data(), count))) << level->name;
+    }
+  }
+}
+
 TEST(LobcqEncode, ThreadsDoNotMatter) {
   const LobcqLayout layout{64, 8, 8};
   const Codebooks codebooks = random_codebooks(layout, 91);
