@@ -137,14 +137,22 @@ GramPair Streams::statistics(Stage stage, const Block& reference, const Block& r
   return sums.finish();
 }
 
-std::vector<float> Streams::mean_magnitudes(Stage stage, const Block& runtime) {
-  std::vector<double> sums(width_of(weights_.config(), stage));
+void Streams::visit_inputs(Stage stage, const Block& runtime,
+                           const std::function<void(MatrixView<const float> inputs)>& visit) {
   for (std::size_t w = 0; w < windows_.windows.size(); ++w) {
     const Matrix<float> h = input(*streams_[0], stage, runtime, w);
-    for (std::size_t r = 0; r < h.rows(); ++r) {
-      for (std::size_t c = 0; c < h.cols(); ++c) sums[c] += std::abs(h(r, c));
-    }
+    check_finite(h, stage, runtime, w);
+    visit(h);
   }
+}
+
+std::vector<float> Streams::mean_magnitudes(Stage stage, const Block& runtime) {
+  std::vector<double> sums(width_of(weights_.config(), stage));
+  visit_inputs(stage, runtime, [&](MatrixView<const float> h) {
+    for (std::size_t r = 0; r < h.rows; ++r) {
+      for (std::size_t c = 0; c < h.cols; ++c) sums[c] += std::abs(h(r, c));
+    }
+  });
   std::vector<float> means(sums.size());
   for (std::size_t c = 0; c < sums.size(); ++c) {
     means[c] = static_cast<float>(sums[c] / static_cast<double>(windows_.tokens()));

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,11 @@ class Streams {
   // is no reference stream). Same bits at any thread count. Throws Error(data) naming block, stage and
   // window where an activation is NaN or infinite.
   GramPair statistics(Stage stage, const Block& reference, const Block& runtime);
+
+  // Hands out what `stage` reads in the run-time stream, a window at a time and in order: (tokens, inputs).
+  // Throws Error(data) as statistics.
+  void visit_inputs(Stage stage, const Block& runtime,
+                    const std::function<void(MatrixView<const float> inputs)>& visit);
 
   // Mean |x| of each input of `stage` in the run-time stream, over all tokens: what AWQ weighs by.
   std::vector<float> mean_magnitudes(Stage stage, const Block& runtime);

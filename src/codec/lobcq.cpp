@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <string>
 
 #include "base/parallel.h"
 #include "codec/lobcq_pack.h"
+#include "neap/error.h"
 
 namespace neap {
 namespace {
@@ -50,6 +52,14 @@ std::vector<int> entries_of_row(const LobcqTensor& tensor, const Codebooks& code
 bool LobcqLayout::valid() const {
   return one_of(block_array, {16, 32, 64, 128}) && one_of(block, {2, 4, 8}) &&
          one_of(codebooks, {2, 4, 8, 16});
+}
+
+void require_valid(const LobcqLayout& layout) {
+  if (layout.valid()) return;
+  throw Error(ErrorCode::argument, "no such block format",
+              {.expected = "block arrays of 16, 32, 64 or 128, blocks of 2, 4 or 8, and 2, 4, 8 or 16 codebooks",
+               .found = std::to_string(layout.block_array) + ", " + std::to_string(layout.block) + " and " +
+                        std::to_string(layout.codebooks)});
 }
 
 int LobcqLayout::selector_bits() const {

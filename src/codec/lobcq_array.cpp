@@ -1,6 +1,7 @@
 #include "codec/lobcq_array.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 
 #include "neap/check.h"
@@ -8,19 +9,15 @@
 namespace neap {
 namespace {
 
-constexpr int kLongestArray = 128, kLargestPoint = 4095;
+constexpr int kLargestPoint = 4095;
 constexpr std::int32_t kWorst = INT32_MAX;  // a block's error is below 8 (4095 + 64 * 31)^2 < 2^29
 
-using Points = std::array<std::int32_t, kLongestArray>;
+using Points = std::array<std::int16_t, kLongestArray>;
 
-Points to_fixed_point(const float* x, int count, float ratio) {
+Points points_of(const float* x, int count, float ratio) {
+  NEAP_CHECK(count <= kLongestArray);
   Points points{};
-  constexpr auto kLimit = static_cast<float>(kLargestPoint);
-  constexpr float kInteger = 0x1.8p23f;  // adding it leaves no room for a fraction: to nearest even
-  for (int i = 0; i < count; ++i) {
-    const float scaled = std::clamp(x[i] * ratio, -kLimit, kLimit);
-    points[static_cast<std::size_t>(i)] = static_cast<std::int32_t>((scaled + kInteger) - kInteger);
-  }
+  fixed_points(x, count, ratio, points.data());
   return points;
 }
 
@@ -28,7 +25,7 @@ std::size_t place_of(std::int32_t n) {
   return static_cast<std::size_t>(std::clamp((n - 1) >> 5, -64, 63) & 127);
 }
 
-std::int32_t block_error(const LobcqTables::Table& table, const std::int32_t* n, int count) {
+std::int32_t block_error(const LobcqTables::Table& table, const std::int16_t* n, int count) {
   std::int32_t error = 0;
   for (int i = 0; i < count; ++i) {
     const std::int32_t e = n[i] - 64 * table.entry[place_of(n[i])];
@@ -42,7 +39,7 @@ struct BlockChoice {
   std::size_t selector = 0;
 };
 
-BlockChoice choose(const LobcqTables& tables, const std::int32_t* n, int count) {
+BlockChoice choose(const LobcqTables& tables, const std::int16_t* n, int count) {
   BlockChoice best;
   for (std::size_t c = 0; c < tables.tables.size(); ++c) {
     const std::int32_t error = block_error(tables.tables[c], n, count);
@@ -69,7 +66,77 @@ std::uint8_t nearest_code(const Codebook& codebook, int n) {
   return static_cast<std::uint8_t>(best);
 }
 
+float largest(const float* x, int count) {
+  // Bit patterns of magnitudes order as the magnitudes do; infinity and NaN are the largest.
+  const auto magnitude = [](float v) { return std::bit_cast<std::uint32_t>(v) & 0x7fffffffu; };
+  float found = x[0];
+  for (int i = 1; i < count; ++i) {
+    if (magnitude(x[i]) > magnitude(found)) found = x[i];
+  }
+  return found;
+}
+
+ArrayErrors errors(const LobcqTables& tables, const float* x, int count, float ratio) {
+  Points points = points_of(x, count, ratio);
+  const std::int64_t plain = total_error(tables, points, count);
+  for (std::int16_t& n : points) n = static_cast<std::int16_t>(-n);
+  return {plain, total_error(tables, points, count)};
+}
+
+// Calls decide(block, first, width, selector) for every block. False if every n is 0.
+template <class Decide>
+bool for_each_block(const LobcqTables& tables, const Points& points, int count, const Decide& decide) {
+  if (std::all_of(points.begin(), points.end(), [](std::int16_t n) { return n == 0; })) return false;
+  for (int first = 0; first < count; first += tables.block) {
+    const int width = std::min(tables.block, count - first);
+    decide(first / tables.block, first, width, choose(tables, points.data() + first, width).selector);
+  }
+  return true;
+}
+
+bool encode(const LobcqTables& tables, const float* x, int count, float ratio, std::uint8_t* codes,
+            std::uint8_t* selectors) {
+  const Points points = points_of(x, count, ratio);
+  return for_each_block(tables, points, count, [&](int block, int first, int width, std::size_t selector) {
+    selectors[block] = static_cast<std::uint8_t>(selector);
+    for (int i = first; i < first + width; ++i) {
+      codes[i] = tables.tables[selector].code[place_of(points[static_cast<std::size_t>(i)])];
+    }
+  });
+}
+
+bool entries(const LobcqTables& tables, const float* x, int count, float ratio, std::int8_t* out) {
+  const Points points = points_of(x, count, ratio);
+  return for_each_block(tables, points, count, [&](int, int first, int width, std::size_t selector) {
+    for (int i = first; i < first + width; ++i) {
+      out[i] = tables.tables[selector].entry[place_of(points[static_cast<std::size_t>(i)])];
+    }
+  });
+}
+
+constexpr LobcqLevel kScalar = {"scalar", largest, errors, encode, entries};
+
 }  // namespace
+
+#ifdef NEAP_LOBCQ_AVX512
+extern const LobcqLevel kLobcqAvx512;  // lobcq_array_avx512.cpp
+#endif
+
+std::span<const LobcqLevel* const> lobcq_levels() {
+  static const std::vector<const LobcqLevel*> kLevels = [] {
+    std::vector<const LobcqLevel*> levels = {&kScalar};
+#ifdef NEAP_LOBCQ_AVX512
+    // What the file of that level is compiled for.
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vbmi")) {
+      levels.push_back(&kLobcqAvx512);
+    }
+#endif
+    return levels;
+  }();
+  return kLevels;
+}
 
 LobcqTables make_tables(const LobcqLayout& layout, const Codebooks& codebooks) {
   LobcqTables tables{.block = layout.block, .tables = {}};
@@ -84,28 +151,13 @@ LobcqTables make_tables(const LobcqLayout& layout, const Codebooks& codebooks) {
   return tables;
 }
 
-ArrayErrors array_errors(const LobcqTables& tables, const float* x, int count, float ratio) {
-  NEAP_CHECK(count <= kLongestArray);
-  Points points = to_fixed_point(x, count, ratio);
-  const std::int64_t plain = total_error(tables, points, count);
-  for (int i = 0; i < count; ++i) points[static_cast<std::size_t>(i)] *= -1;
-  return {plain, total_error(tables, points, count)};
-}
-
-bool encode_array(const LobcqTables& tables, const float* x, int count, float ratio, std::uint8_t* codes,
-                  std::uint8_t* selectors) {
-  NEAP_CHECK(count <= kLongestArray);
-  const Points points = to_fixed_point(x, count, ratio);
-  if (std::all_of(points.begin(), points.end(), [](std::int32_t n) { return n == 0; })) return false;
-  for (int first = 0; first < count; first += tables.block) {
-    const int width = std::min(tables.block, count - first);
-    const std::size_t selector = choose(tables, points.data() + first, width).selector;
-    selectors[first / tables.block] = static_cast<std::uint8_t>(selector);
-    for (int i = first; i < first + width; ++i) {
-      codes[i] = tables.tables[selector].code[place_of(points[static_cast<std::size_t>(i)])];
-    }
+void fixed_points(const float* x, int count, float ratio, std::int16_t* points) {
+  constexpr auto kLimit = static_cast<float>(kLargestPoint);
+  constexpr float kInteger = 0x1.8p23f;  // adding it leaves no room for a fraction: to nearest even
+  for (int i = 0; i < count; ++i) {
+    const float scaled = std::clamp(x[i] * ratio, -kLimit, kLimit);
+    points[i] = static_cast<std::int16_t>((scaled + kInteger) - kInteger);
   }
-  return true;
 }
 
 }  // namespace neap

@@ -1,7 +1,6 @@
 #include "codec/lobcq_encode.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <optional>
@@ -14,21 +13,9 @@
 namespace neap {
 namespace {
 
-constexpr int kLongestArray = 128;
-// Search looks at this many E4M3 numbers below and above the one of the maximum. Further ones win
-// nothing (docs/algorithms/lobcq.md).
-constexpr int kBelow = 4, kAbove = 2;
-
-// Bit patterns of magnitudes order as the magnitudes do; infinity and NaN are the largest.
-std::uint32_t largest_bits(const float* x, std::size_t count) {
-  std::uint32_t largest = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    largest = std::max(largest, std::bit_cast<std::uint32_t>(x[i]) & 0x7fffffffu);
-  }
-  return largest;
-}
-
-constexpr std::uint32_t kInfinity = 0x7f800000u;
+// Search looks at this many E4M3 numbers below and above the one of the maximum. Clipping hardly pays, room above
+// the maximum does: it lets an array use narrower codebooks. Further ones win nothing (docs/algorithms/lobcq.md).
+constexpr int kBelow = 1, kAbove = 5;
 
 [[noreturn]] void refuse_non_finite(MatrixView<const float> values, std::size_t row) {
   std::size_t c = 0;
@@ -48,51 +35,49 @@ void for_each_row(std::size_t rows, std::size_t cols, const Body& body) {
   });
 }
 
-// The E4M3 number nearest to max |x| / (31 tensor_scale), but no zero: what is not zero keeps a scale.
-E4m3 scale_of_maximum(float max_abs, float per_entry) {
-  return std::max<E4m3>(1, float_to_e4m3(max_abs * per_entry));
+// largest: the value of largest magnitude, not 0.
+E4m3 scale_of_largest(float largest, float per_entry) {
+  const auto magnitude = std::max<E4m3>(1, float_to_e4m3(std::abs(largest) * per_entry));
+  return largest < 0 ? static_cast<E4m3>(magnitude | kE4m3Sign) : magnitude;
 }
 
-float ratio_of(float tensor_scale, E4m3 scale) { return 64.0f / (tensor_scale * e4m3_to_float(scale)); }
+float per_entry_of(float tensor_scale) { return 1.0f / (static_cast<float>(kLargestEntry) * tensor_scale); }
 
-// One array of the row, decided: codes and selectors written, the scale returned.
-class ArrayEncoder {
+// The scale of one array, and what depends on it.
+class ArrayScaler {
  public:
-  ArrayEncoder(const LobcqTables& tables, float tensor_scale, ScaleChoice choice)
-      : tables_(tables),
-        tensor_scale_(tensor_scale),
-        per_entry_(1.0f / (static_cast<float>(kLargestEntry) * tensor_scale)),
+  ArrayScaler(const LobcqTables& tables, const LobcqLevel& level, float tensor_scale, ScaleChoice choice)
+      : tables_(tables), level_(level), tensor_scale_(tensor_scale), per_entry_(per_entry_of(tensor_scale)),
         choice_(choice) {}
 
-  // codes: count of them; selectors: one per block. Empty for a value that is not finite.
-  std::optional<E4m3> encode(const float* x, int count, std::uint8_t* codes, std::uint8_t* selectors) const {
-    const std::uint32_t bits = largest_bits(x, static_cast<std::size_t>(count));
-    if (bits >= kInfinity) return std::nullopt;
-    E4m3 scale = 0;
-    if (bits != 0) {
-      scale = scale_of_maximum(std::bit_cast<float>(bits), per_entry_);
-      if (choice_ == ScaleChoice::search) scale = best_near(x, count, scale);
-      const float ratio = ratio_of(tensor_scale_, scale);
-      if (encode_array(tables_, x, count, ratio, codes, selectors)) return scale;
-    }
-    std::fill(codes, codes + count, std::uint8_t{0});
-    std::fill(selectors, selectors + (count + tables_.block - 1) / tables_.block, std::uint8_t{0});
-    return E4m3{0};
+  // 0 for zeros, empty for a value that is not finite.
+  std::optional<E4m3> choose(const float* x, int count) const {
+    const float largest = level_.largest(x, count);
+    if (!std::isfinite(largest)) return std::nullopt;
+    if (largest == 0) return E4m3{0};
+    const E4m3 scale = scale_of_largest(largest, per_entry_);
+    return choice_ == ScaleChoice::search ? best_near(x, count, scale) : scale;
   }
+
+  // d, and 64 / d.
+  float unit(E4m3 scale) const { return tensor_scale_ * e4m3_to_float(scale); }
+  float ratio(E4m3 scale) const { return 64.0f / unit(scale); }
 
  private:
   // Squared error in fp64 from integers: the same at every level. Of equal ones the first: smaller
   // magnitudes before larger ones, positive before negative.
   E4m3 best_near(const float* x, int count, E4m3 centre) const {
-    const int low = std::max(1, centre - kBelow), high = std::min<int>(kE4m3Largest, centre + kAbove);
+    const int magnitude_of_centre = centre & ~kE4m3Sign;
+    const int low = std::max(1, magnitude_of_centre - kBelow);
+    const int high = std::min<int>(kE4m3Largest, magnitude_of_centre + kAbove);
     double least = 0;
     E4m3 best = 0;
     for (int magnitude = low; magnitude <= high; ++magnitude) {
       const auto scale = static_cast<E4m3>(magnitude);
-      const ArrayErrors errors = array_errors(tables_, x, count, ratio_of(tensor_scale_, scale));
-      const double unit = tensor_scale_ * e4m3_to_float(scale);
-      const double plain = static_cast<double>(errors.plain) * (unit * unit);
-      const double mirrored = static_cast<double>(errors.mirrored) * (unit * unit);
+      const ArrayErrors errors = level_.errors(tables_, x, count, ratio(scale));
+      const double step = unit(scale);
+      const double plain = static_cast<double>(errors.plain) * (step * step);
+      const double mirrored = static_cast<double>(errors.mirrored) * (step * step);
       if (best == 0 || plain < least) best = scale, least = plain;
       if (mirrored < least) best = static_cast<E4m3>(scale | kE4m3Sign), least = mirrored;
     }
@@ -100,9 +85,36 @@ class ArrayEncoder {
   }
 
   const LobcqTables& tables_;
+  const LobcqLevel& level_;
   float tensor_scale_, per_entry_;
   ScaleChoice choice_;
 };
+
+float largest_of(const LobcqLevel& level, const float* x, std::size_t count) {
+  float found = 0;
+  for (std::size_t first = 0; first < count; first += kLongestArray) {
+    const auto part = static_cast<int>(std::min<std::size_t>(kLongestArray, count - first));
+    const float largest = level.largest(x + first, part);
+    if (!(std::abs(largest) <= std::abs(found))) found = largest;
+    if (!std::isfinite(found)) break;
+  }
+  return found;
+}
+
+// Calls body(row, first column, values in it, its scale) for every array, and refuses what is not finite.
+template <class Body>
+void for_each_array(MatrixView<const float> values, std::size_t width, const ArrayScaler& scaler, const Body& body) {
+  std::vector<std::uint8_t> failed(values.rows);
+  for_each_row(values.rows, values.cols, [&](std::size_t r) {
+    for (std::size_t first = 0; first < values.cols; first += width) {
+      const std::size_t count = std::min(width, values.cols - first);
+      const auto scale = scaler.choose(values.row(r) + first, static_cast<int>(count));
+      scale ? body(r, first, static_cast<int>(count), *scale) : void(failed[r] = 1);
+    }
+  });
+  const auto bad = std::find(failed.begin(), failed.end(), std::uint8_t{1});
+  if (bad != failed.end()) refuse_non_finite(values, static_cast<std::size_t>(bad - failed.begin()));
+}
 
 }  // namespace
 
@@ -117,22 +129,36 @@ float tensor_scale_for(float max_abs, int headroom) {
 }
 
 float largest_magnitude(MatrixView<const float> values) {
-  std::vector<std::uint32_t> of_row(values.rows);
+  const LobcqLevel& level = *lobcq_levels().back();
+  std::vector<float> of_row(values.rows);
   for_each_row(values.rows, values.cols, [&](std::size_t r) {
-    of_row[r] = largest_bits(values.row(r), values.cols);
+    of_row[r] = std::abs(largest_of(level, values.row(r), values.cols));
   });
-  std::uint32_t largest = 0;
   for (std::size_t r = 0; r < values.rows; ++r) {
-    if (of_row[r] >= kInfinity) refuse_non_finite(values, r);
-    largest = std::max(largest, of_row[r]);
+    if (!std::isfinite(of_row[r])) refuse_non_finite(values, r);
   }
-  return std::bit_cast<float>(largest);
+  return values.empty() ? 0 : *std::max_element(of_row.begin(), of_row.end());
 }
 
-LobcqEncoder::LobcqEncoder(const LobcqLayout& layout, const Codebooks& codebooks)
-    : layout_(layout), codebooks_(codebooks) {
+E4m3 scale_of_maximum(std::span<const float> x, float tensor_scale) {
+  const float largest = largest_of(*lobcq_levels().back(), x.data(), x.size());
+  return largest == 0 ? E4m3{0} : scale_of_largest(largest, per_entry_of(tensor_scale));
+}
+
+void to_fixed_point(std::span<const float> x, float unit, std::int16_t* points) {
+  fixed_points(x.data(), static_cast<int>(x.size()), 64.0f / unit, points);
+}
+
+LobcqEncoder::LobcqEncoder(const LobcqLayout& layout, const Codebooks& codebooks, const LobcqLevel& level)
+    : layout_(layout), tables_(make_tables(layout, codebooks)), level_(level) {
   check_codebooks(layout, codebooks);
-  tables_ = make_tables(layout, codebooks);
+}
+
+E4m3 LobcqEncoder::choose_scale(std::span<const float> x, float tensor_scale, ScaleChoice choice) const {
+  NEAP_CHECK(!x.empty() && x.size() <= static_cast<std::size_t>(layout_.block_array));
+  const auto scale = ArrayScaler(tables_, level_, tensor_scale, choice).choose(x.data(), static_cast<int>(x.size()));
+  NEAP_CHECK(scale.has_value());
+  return *scale;
 }
 
 LobcqTensor LobcqEncoder::encode(MatrixView<const float> values, float tensor_scale,
@@ -147,22 +173,20 @@ LobcqTensor LobcqEncoder::encode(MatrixView<const float> values, float tensor_sc
                   .codes = std::vector<std::uint8_t>(rows * cols),
                   .selectors = std::vector<std::uint8_t>(rows * blocks),
                   .scales = std::vector<E4m3>(rows * arrays), .tensor_scale = tensor_scale};
-  const ArrayEncoder encoder(tables_, tensor_scale, choice);
-  const auto width = static_cast<std::size_t>(layout_.block_array);
-  const auto block = static_cast<std::size_t>(layout_.block);
-  std::vector<std::uint8_t> failed(rows);
-  for_each_row(rows, cols, [&](std::size_t r) {
-    for (std::size_t a = 0; a < arrays; ++a) {
-      const std::size_t first = a * width, count = std::min(width, cols - first);
-      const auto scale = encoder.encode(values.row(r) + first, static_cast<int>(count),
-                                        out.codes.data() + r * cols + first,
-                                        out.selectors.data() + r * blocks + first / block);
-      if (!scale) failed[r] = 1;
-      out.scales[r * arrays + a] = scale.value_or(0);
+  const ArrayScaler scaler(tables_, level_, tensor_scale, choice);
+  const auto width = static_cast<std::size_t>(layout_.block_array), block = static_cast<std::size_t>(layout_.block);
+  for_each_array(values, width, scaler, [&](std::size_t r, std::size_t first, int count, E4m3 scale) {
+    if (scale == 0) return;
+    std::uint8_t* codes = out.codes.data() + r * cols + first;
+    std::uint8_t* selectors = out.selectors.data() + r * blocks + first / block;
+    const float* x = values.row(r) + first;
+    if (level_.encode(tables_, x, count, scaler.ratio(scale), codes, selectors)) {
+      out.scales[r * arrays + first / width] = scale;
+    } else {
+      std::fill(codes, codes + count, std::uint8_t{0});
+      std::fill(selectors, selectors + (count + layout_.block - 1) / layout_.block, std::uint8_t{0});
     }
   });
-  const auto bad = std::find(failed.begin(), failed.end(), std::uint8_t{1});
-  if (bad != failed.end()) refuse_non_finite(values, static_cast<std::size_t>(bad - failed.begin()));
   return out;
 }
 
@@ -170,22 +194,18 @@ void LobcqEncoder::round(MatrixView<const float> values, float tensor_scale, Sca
                          MatrixView<float> out) const {
   NEAP_CHECK(out.rows == values.rows && out.cols == values.cols);
   NEAP_CHECK(tensor_scale >= kSmallestTensorScale && tensor_scale <= kLargestTensorScale);
-  const ArrayEncoder encoder(tables_, tensor_scale, choice);
+  const ArrayScaler scaler(tables_, level_, tensor_scale, choice);
   const auto width = static_cast<std::size_t>(layout_.block_array);
-  const auto block = static_cast<std::size_t>(layout_.block);
-  for_each_row(values.rows, values.cols, [&](std::size_t r) {
-    std::array<std::uint8_t, kLongestArray> codes, selectors;
-    for (std::size_t first = 0; first < values.cols; first += width) {
-      const std::size_t count = std::min(width, values.cols - first);
-      const auto scale = encoder.encode(values.row(r) + first, static_cast<int>(count), codes.data(),
-                                        selectors.data());
-      if (!scale) refuse_non_finite(values, r);
-      const float unit = tensor_scale * e4m3_to_float(*scale);
-      float* to = out.row(r) + first;
-      for (std::size_t c = 0; c < count; ++c) {
-        to[c] = *scale == 0 ? 0.0f : static_cast<float>(codebooks_[selectors[c / block]][codes[c]]) * unit;
-      }
+  for_each_array(values, width, scaler, [&](std::size_t r, std::size_t first, int count, E4m3 scale) {
+    std::array<std::int8_t, kLongestArray> entries;
+    float* to = out.row(r) + first;
+    const float* x = values.row(r) + first;
+    if (scale == 0 || !level_.entries(tables_, x, count, scaler.ratio(scale), entries.data())) {
+      std::fill(to, to + count, 0.0f);
+      return;
     }
+    const float unit = scaler.unit(scale);
+    for (int c = 0; c < count; ++c) to[c] = static_cast<float>(entries[static_cast<std::size_t>(c)]) * unit;
   });
 }
 

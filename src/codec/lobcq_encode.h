@@ -9,6 +9,9 @@
 // An array in which every n is 0 is stored as an array of zeros.
 #pragma once
 
+#include <cstdint>
+#include <span>
+
 #include "codec/lobcq.h"
 #include "codec/lobcq_array.h"
 
@@ -16,7 +19,7 @@ namespace neap {
 
 // Which E4M3 scale an array gets.
 enum class ScaleChoice {
-  maximum,  // the nearest one to max |x| / (31 tensor_scale), positive: one pass, for activations
+  maximum,  // the nearest one to max |x| / (31 tensor_scale), with the sign of that x: one pass
   search,   // of that one and its neighbours with either sign, the one of least squared error
 };
 
@@ -28,10 +31,19 @@ float tensor_scale_for(float max_abs, int headroom = 0);
 // Largest |x|. Throws Error(data) naming row and column of the first NaN or infinity.
 float largest_magnitude(MatrixView<const float> values);
 
+// The E4M3 number nearest to max |x| / (31 tensor_scale), saturating, and never 0 unless every x is. It has
+// the sign of the x of largest magnitude (the first of equal ones), so that n is positive there: codebooks
+// need not come in mirrored pairs to serve both tails.
+E4m3 scale_of_maximum(std::span<const float> x, float tensor_scale);
+
+// n of every x, as above. unit: d, not 0. points: as many as x.
+void to_fixed_point(std::span<const float> x, float unit, std::int16_t* points);
+
 class LobcqEncoder {
  public:
-  // The codebooks must fit the layout (NEAP_CHECK).
-  LobcqEncoder(const LobcqLayout& layout, const Codebooks& codebooks);
+  // The codebooks must fit the layout (NEAP_CHECK). All levels give the same bytes.
+  LobcqEncoder(const LobcqLayout& layout, const Codebooks& codebooks,
+               const LobcqLevel& level = *lobcq_levels().back());
 
   const LobcqLayout& layout() const { return layout_; }
 
@@ -39,14 +51,18 @@ class LobcqEncoder {
   // column of a NaN or infinity. Same result at any thread count.
   LobcqTensor encode(MatrixView<const float> values, float tensor_scale, ScaleChoice choice) const;
 
+  // The scale that encode would give this one array, before it finds that every n is 0. At most
+  // block_array finite values.
+  E4m3 choose_scale(std::span<const float> x, float tensor_scale, ScaleChoice choice) const;
+
   // What dequantize would give for encode's result, without keeping that. `out` may be `values`.
   void round(MatrixView<const float> values, float tensor_scale, ScaleChoice choice,
              MatrixView<float> out) const;
 
  private:
   LobcqLayout layout_;
-  Codebooks codebooks_;
   LobcqTables tables_;
+  const LobcqLevel& level_;
 };
 
 }  // namespace neap

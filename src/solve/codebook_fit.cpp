@@ -6,6 +6,7 @@
 
 #include "base/parallel.h"
 #include "base/random.h"
+#include "solve/codebook_refine.h"
 #include "solve/histogram_codebook.h"
 
 namespace neap {
@@ -16,22 +17,8 @@ constexpr double kSlack = 1e-6;         // errors are looked up as fp32
 constexpr std::size_t kWidestBlock = 8;
 
 using Blocks = MatrixView<const std::int16_t>;
-using ErrorTable = std::vector<float>;  // squared error of n at [n + 4095]
 
 std::size_t place_of(std::int16_t n) { return static_cast<std::size_t>(n + kLargestPoint); }
-
-template <class Entries>
-ErrorTable error_table(const Entries& entries) {
-  ErrorTable table(kPoints);
-  std::size_t nearest = 0;
-  for (std::size_t place = 0; place < kPoints; ++place) {
-    const double value = (static_cast<double>(place) - kLargestPoint) / kPointsPerUnit;
-    const auto distance = [&](std::size_t i) { return std::abs(value - static_cast<double>(entries[i])); };
-    while (nearest + 1 < entries.size() && distance(nearest + 1) <= distance(nearest)) ++nearest;
-    table[place] = static_cast<float>(distance(nearest) * distance(nearest));
-  }
-  return table;
-}
 
 struct Assignment {
   double error = 0;  // weighted sum
@@ -138,14 +125,15 @@ class Fitter {
   // Assigns and improves in turn. Returns the error of `codebooks`, per value.
   template <class Entries>
   double alternate(int start, std::vector<Entries>& codebooks, CodebookFit& fit) const {
-    constexpr bool kReal = std::is_same_v<Entries, RealCodebook>;
+    constexpr auto kPhase =
+        std::is_same_v<Entries, RealCodebook> ? CodebookFit::Phase::real : CodebookFit::Phase::integer;
     double last = std::numeric_limits<double>::infinity();
     int revived = 0;
     for (int i = 0;; ++i) {
       const Assignment now = assign(blocks_, weights_, tables_of(codebooks));
       const double error = now.error / total_;
       NEAP_CHECK(error <= last * (1 + kSlack));
-      fit.steps.push_back({start, kReal, error, revived});
+      fit.steps.push_back({start, kPhase, error, revived});
       if (i == options_.iterations || (revived == 0 && last - error <= options_.tolerance * error)) return error;
       last = error;
       revived = improve_all(blocks_, weights_, now, codebooks);
@@ -153,6 +141,11 @@ class Fitter {
   }
 
   std::vector<RealCodebook> first_codebooks(int start) const;
+
+  // From real codebooks to integer ones, which replace the fit's if they are better.
+  void improve_from(int start, std::vector<RealCodebook>& real, CodebookFit& fit) const;
+  // The last improvement of the best codebooks, and their order.
+  void finish(CodebookFit& fit) const;
 
   template <class Entries>
   static std::vector<ErrorTable> tables_of(const std::vector<Entries>& codebooks) {
@@ -231,11 +224,35 @@ Codebooks rounded(const std::vector<RealCodebook>& real) {
   return codebooks;
 }
 
+// Widths first; what is in front does not matter to the error, but a reader sees what is what.
 void order(Codebooks& codebooks) {
   std::sort(codebooks.begin(), codebooks.end(), [](const Codebook& a, const Codebook& b) {
     const int width_a = a.back() - a.front(), width_b = b.back() - b.front();
     return width_a != width_b ? width_a < width_b : a < b;
   });
+}
+
+void Fitter::improve_from(int start, std::vector<RealCodebook>& real, CodebookFit& fit) const {
+  const double real_error = alternate(start, real, fit);
+  Codebooks codebooks = rounded(real);
+  const std::size_t first_step = fit.steps.size();
+  const double error = alternate(start, codebooks, fit);
+  if (error >= fit.error) return;
+  fit.codebooks = codebooks;
+  fit.real_error = real_error;
+  fit.rounded_error = fit.steps[first_step].error;
+  fit.error = error;
+  fit.best_start = start;
+}
+
+void Fitter::finish(CodebookFit& fit) const {
+  for (const double sum : refine_codebooks(blocks_, weights_, fit.codebooks, options_.sweeps)) {
+    const double error = sum / total_;
+    NEAP_CHECK(error <= fit.error * (1 + kSlack));
+    fit.steps.push_back({fit.best_start, CodebookFit::Phase::refined, error, 0});
+    fit.error = error;
+  }
+  order(fit.codebooks);
 }
 
 }  // namespace
@@ -248,28 +265,22 @@ CodebookFit fit_codebooks(MatrixView<const std::int16_t> blocks, std::span<const
   fit.error = std::numeric_limits<double>::infinity();
   for (int start = 0; start < options.starts; ++start) {
     std::vector<RealCodebook> real = fitter.first_codebooks(start);
-    const double real_error = fitter.alternate(start, real, fit);
-    Codebooks codebooks = rounded(real);
-    const std::size_t first_step = fit.steps.size();
-    const double error = fitter.alternate(start, codebooks, fit);
-    if (error >= fit.error) continue;
-    fit.codebooks = codebooks;
-    fit.real_error = real_error;
-    fit.rounded_error = fit.steps[first_step].error;
-    fit.error = error;
-    fit.best_start = start;
+    fitter.improve_from(start, real, fit);
   }
-  order(fit.codebooks);
+  fitter.finish(fit);
   return fit;
 }
 
 CodebookFit refit_codebooks(MatrixView<const std::int16_t> blocks, std::span<const float> weights,
                             const Codebooks& codebooks, const CodebookFitOptions& options) {
+  const Fitter fitter(blocks, weights, options);
   CodebookFit fit;
   fit.codebooks = codebooks;
-  fit.error = Fitter(blocks, weights, options).alternate(0, fit.codebooks, fit);
-  fit.real_error = fit.rounded_error = fit.steps.front().error;
-  order(fit.codebooks);
+  fit.error = fitter.alternate(0, fit.codebooks, fit);
+  std::vector<RealCodebook> real(codebooks.size());
+  for (std::size_t c = 0; c < codebooks.size(); ++c) std::copy(codebooks[c].begin(), codebooks[c].end(), real[c].begin());
+  fitter.improve_from(1, real, fit);
+  fitter.finish(fit);
   return fit;
 }
 

@@ -20,6 +20,7 @@ struct CodebookFitOptions {
   int codebooks = 8;
   int starts = 4;           // from different seeds; the best is kept
   int iterations = 200;     // of a phase, at most
+  int sweeps = 20;          // over all entries of the best codebooks, moving each by one, at most
   double tolerance = 1e-5;  // a phase ends when an iteration lowers the error by less than this share
   std::uint64_t seed = 42;
 };
@@ -30,9 +31,11 @@ struct CodebookFit {
   double real_error = 0;     // of the best start with real entries
   double rounded_error = 0;  // these rounded, blocks assigned again
   double error = 0;          // of `codebooks`
+  // Entries are real numbers; integers; integers moved one at a time.
+  enum class Phase { real, integer, refined };
   struct Step {
     int start = 0;
-    bool real = true;  // entries are real numbers; else integers
+    Phase phase = Phase::real;
     double error = 0;  // never above the step's before it in the same phase (NEAP_CHECKed)
     int revived = 0;   // codebooks that no block had picked, and that were set anew
   };
@@ -45,7 +48,8 @@ struct CodebookFit {
 CodebookFit fit_codebooks(MatrixView<const std::int16_t> blocks, std::span<const float> weights,
                           const CodebookFitOptions& options);
 
-// Goes on from codebooks of an earlier fit, with integer entries: one start, no randomness.
+// Goes on from codebooks of an earlier fit, once as they are and once through real entries: no randomness.
+// Never worse than `codebooks`.
 CodebookFit refit_codebooks(MatrixView<const std::int16_t> blocks, std::span<const float> weights,
                             const Codebooks& codebooks, const CodebookFitOptions& options);
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -16,6 +17,21 @@ inline constexpr std::size_t kPoints = 2 * kLargestPoint + 1;
 // Weight of n at [n + 4095].
 using Histogram = std::vector<double>;
 using RealCodebook = std::array<double, kCodebookEntries>;  // ascending, in units
+
+// Squared distance from n to the nearest entry, in squared units, at [n + 4095].
+using ErrorTable = std::vector<float>;
+template <class Entries>  // ascending numbers
+ErrorTable error_table(const Entries& entries) {
+  ErrorTable table(kPoints);
+  std::size_t nearest = 0;
+  for (std::size_t place = 0; place < kPoints; ++place) {
+    const double value = (static_cast<double>(place) - kLargestPoint) / kPointsPerUnit;
+    const auto distance = [&](std::size_t i) { return std::abs(value - static_cast<double>(entries[i])); };
+    while (nearest + 1 < entries.size() && distance(nearest + 1) <= distance(nearest)) ++nearest;
+    table[place] = static_cast<float>(distance(nearest) * distance(nearest));
+  }
+  return table;
+}
 
 // The middles of 16 parts of equal weight. The histogram is not empty.
 RealCodebook quantile_codebook(const Histogram& histogram);

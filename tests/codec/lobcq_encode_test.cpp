@@ -102,17 +102,24 @@ TEST(LobcqEncode, SearchNeverLosesToTheMaximum) {
   }
 }
 
-TEST(LobcqEncode, SearchMirrorsLopsidedCodebooks) {
+TEST(LobcqEncode, TheLargestValueDecidesTheSignAndSearchMayTurnItBack) {
   const LobcqLayout layout{16, 8, 2};
   Codebooks codebooks(2);
   codebooks[0] = codebooks[1] = {-4, -2, 0, 2, 4, 6, 8, 10, 12, 15, 18, 21, 24, 27, 29, 31};
   Matrix<float> values(1, 16);
   for (std::size_t c = 0; c < 16; ++c) values(0, c) = static_cast<float>(-codebooks[0][c]) * 2;
   const LobcqEncoder encoder(layout, codebooks);
-  const LobcqTensor tensor = encoder.encode(values, 1, ScaleChoice::search);
-  EXPECT_EQ(tensor.scale(0, 0), -2);
-  EXPECT_EQ(squared_error(tensor, codebooks, values), 0);
-  EXPECT_GT(squared_error(encoder.encode(values, 1, ScaleChoice::maximum), codebooks, values), 0);
+  for (const ScaleChoice choice : {ScaleChoice::maximum, ScaleChoice::search}) {
+    const LobcqTensor tensor = encoder.encode(values, 1, choice);
+    EXPECT_EQ(tensor.scale(0, 0), -2);
+    EXPECT_EQ(squared_error(tensor, codebooks, values), 0);
+  }
+  values(0, 15) = 62;  // with -62 before it nothing changes: the first of equal magnitudes counts
+  values(0, 14) = -62;
+  EXPECT_EQ(encoder.encode(values, 1, ScaleChoice::maximum).scale(0, 0), -2);
+  values(0, 0) = 63;  // now the largest is positive, though everything else fits better mirrored
+  EXPECT_EQ(encoder.encode(values, 1, ScaleChoice::maximum).scale(0, 0), 2);
+  EXPECT_LT(encoder.encode(values, 1, ScaleChoice::search).scale(0, 0), 0);
 }
 
 TEST(LobcqEncode, RoundIsEncodeThenDequantize) {
@@ -154,10 +161,10 @@ TEST(LobcqEncode, SubnormalScalesServeSmallArraysAndLargeOnesSaturate) {
   for (std::size_t c = 32; c < 48; ++c) values(0, c) *= 1e38f;         // x * ratio overflows
   const LobcqTensor tensor = encoder.encode(values, 1, ScaleChoice::maximum);
   check_invariants(tensor);
-  EXPECT_GT(tensor.scales[0], 0);
-  EXPECT_LT(tensor.scales[0], 8);  // subnormal
-  EXPECT_EQ(tensor.scales[1], kE4m3Largest);
-  EXPECT_EQ(tensor.scales[2], kE4m3Largest);
+  EXPECT_GT(tensor.scales[0] & 0x7f, 0);
+  EXPECT_LT(tensor.scales[0] & 0x7f, 8);  // subnormal
+  EXPECT_EQ(tensor.scales[1] & 0x7f, kE4m3Largest);
+  EXPECT_EQ(tensor.scales[2] & 0x7f, kE4m3Largest);
   expect_best(tensor, codebooks, values);
 }
 
@@ -204,6 +211,58 @@ TEST(LobcqEncode, TensorScalesArePowersOfTwoThatJustReach) {
   EXPECT_EQ(tensor_scale_for(0), 1);
   EXPECT_EQ(tensor_scale_for(1e-30f), kSmallestTensorScale);
   EXPECT_EQ(tensor_scale_for(3e38f), kLargestTensorScale);
+}
+
+// On whatever this machine has: every length, odd and short ones included, values in and far out of range.
+TEST(LobcqEncode, EveryLevelGivesTheBytesOfTheScalarOne) {
+  const auto levels = lobcq_levels();
+  ASSERT_STREQ(levels.front()->name, "scalar");
+  for (const LobcqLayout& layout : every_layout()) {
+    const Codebooks codebooks = random_codebooks(layout, 95);
+    const LobcqTables tables = make_tables(layout, codebooks);
+    for (int count = 1; count <= layout.block_array; count += count < 40 ? 1 : 7) {
+      const Matrix<float> values = sample(1, static_cast<std::size_t>(count), static_cast<std::uint64_t>(count));
+      const float* x = values.row(0);
+      for (const float ratio : {0.0f, 700.0f, -64.0f * 31 / 0.06f, 1e7f, 3e38f}) {
+        const ArrayErrors want = levels[0]->errors(tables, x, count, ratio);
+        std::vector<std::uint8_t> codes(kLongestArray, 99), selectors(kLongestArray, 99);
+        std::vector<std::int8_t> entries(kLongestArray, 99);
+        const bool any = levels[0]->encode(tables, x, count, ratio, codes.data(), selectors.data());
+        levels[0]->entries(tables, x, count, ratio, entries.data());
+        for (const LobcqLevel* level : levels.subspan(1)) {
+          std::vector<std::uint8_t> codes_now(kLongestArray, 99), selectors_now(kLongestArray, 99);
+          std::vector<std::int8_t> entries_now(kLongestArray, 99);
+          const ArrayErrors found = level->errors(tables, x, count, ratio);
+          ASSERT_EQ(found.plain, want.plain) << level->name << " " << count;
+          ASSERT_EQ(found.mirrored, want.mirrored) << level->name << " " << count;
+          ASSERT_EQ(level->encode(tables, x, count, ratio, codes_now.data(), selectors_now.data()), any);
+          ASSERT_EQ(level->entries(tables, x, count, ratio, entries_now.data()), any);
+          ASSERT_EQ(level->largest(x, count), levels[0]->largest(x, count));
+          if (!any) continue;
+          ASSERT_EQ(codes_now, codes) << level->name << " " << count;
+          ASSERT_EQ(selectors_now, selectors) << level->name << " " << count;
+          ASSERT_EQ(entries_now, entries) << level->name << " " << count;
+        }
+      }
+    }
+  }
+}
+
+TEST(LobcqEncode, EveryLevelFindsTheFirstOfTheLargest) {
+  for (const LobcqLevel* level : lobcq_levels()) {
+    for (int count = 1; count <= kLongestArray; ++count) {
+      std::vector<float> x(static_cast<std::size_t>(count), 0.5f);
+      EXPECT_EQ(level->largest(x.data(), count), 0.5f);
+      x.back() = -2;
+      EXPECT_EQ(level->largest(x.data(), count), -2) << level->name;
+      if (count > 1) x[static_cast<std::size_t>(count / 2 - 1)] = 2;
+      EXPECT_EQ(level->largest(x.data(), count), count > 1 ? 2 : -2) << level->name;
+      x[static_cast<std::size_t>(count / 3)] = -std::numeric_limits<float>::infinity();
+      EXPECT_FALSE(std::isfinite(level->largest(x.data(), count))) << level->name;
+      x[static_cast<std::size_t>(count / 3)] = std::numeric_limits<float>::quiet_NaN();
+      EXPECT_FALSE(std::isfinite(level->largest(x.data(), count))) << level->name;
+    }
+  }
 }
 
 TEST(LobcqEncode, ThreadsDoNotMatter) {
