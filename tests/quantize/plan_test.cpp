@@ -81,5 +81,32 @@ TEST(Plan, RefusesWhatCannotBeStoredOrLoaded) {
   refused([](Recipe& r) { r.ignore = {"Linear"}; });
 }
 
+TEST(Plan, LobcqHasOneLayoutForAllLayersThatAreNotIgnored) {
+  Recipe r;
+  r.scheme = Scheme::lobcq;
+  r.lobcq.layout = {128, 8, 16};  // which need not divide the inputs
+  r.ignore = {"re:.*gate_proj"};  // nor need fused layers be alike
+  const Plan plan = make_plan(r, small_config());
+  EXPECT_EQ(plan.layers.size(), 12u);
+  EXPECT_EQ(std::get<LobcqLayout>(*plan.find("model.layers.1.mlp.up_proj")), r.lobcq.layout);
+  EXPECT_EQ(plan.find("lm_head"), nullptr);
+}
+
+TEST(Plan, RefusesWhatLobcqHasNoRoomFor) {
+  const auto refused = [](auto&& change) {
+    Recipe r;
+    r.scheme = Scheme::lobcq;
+    make_plan(r, small_config());
+    change(r);
+    EXPECT_THROW(make_plan(r, small_config()), Error);
+  };
+  refused([](Recipe& r) { r.method = Method::awq; });
+  refused([](Recipe& r) { r.method = Method::gptaq; });
+  refused([](Recipe& r) { r.lm_head_bits = 8; });
+  refused([](Recipe& r) { r.overrides = {parse_override("Linear=bits:8")}; });
+  refused([](Recipe& r) { r.lobcq.layout.block_array = 48; });
+  refused([](Recipe& r) { r.lobcq.layout.codebooks = 5; });
+}
+
 }  // namespace
 }  // namespace neap

@@ -40,6 +40,31 @@ TEST(Recipe, JsonHoldsEverySetting) {
   EXPECT_NE(json, Recipe{}.to_json());
 }
 
+TEST(Recipe, JsonHoldsEverySettingOfLobcq) {
+  Recipe r;
+  r.scheme = Scheme::lobcq;
+  r.lobcq = {.layout = {128, 4, 16}, .codebooks = "books.json", .weights_only = true};
+  r.method = Method::gptq;
+  const std::string json = r.to_json();
+  EXPECT_EQ(Recipe::from_json(json, "r.json").to_json(), json);
+  Recipe plain;
+  plain.scheme = Scheme::lobcq;
+  EXPECT_NE(json, plain.to_json());
+}
+
+TEST(Recipe, KeysOfTheOtherSchemeAreUnknown) {
+  const auto refused = [](const char* text, const char* key) {
+    const std::string found = error_of([&] { Recipe::from_json(text, "r.json"); });
+    EXPECT_NE(found.find(std::string("r.json: '") + key), std::string::npos) << found;
+  };
+  refused(R"({"scheme": "lobcq", "bits": 4})", "bits");
+  refused(R"({"scheme": "lobcq", "overrides": []})", "overrides");
+  refused(R"({"block_array": 64})", "block_array");
+  refused(R"({"scheme": "integer", "weights_only": true})", "weights_only");
+  const std::string found = error_of([] { Recipe::from_json(R"({"scheme": "fp4"})", "r.json"); });
+  EXPECT_NE(found.find("integer, lobcq"), std::string::npos) << found;
+}
+
 TEST(Recipe, AMisspeltKeyIsAnErrorThatNamesIt) {
   const std::string found = error_of([] { Recipe::from_json(R"({"bit": 3})", "r.json"); });
   EXPECT_NE(found.find("r.json: 'bit'"), std::string::npos) << found;
