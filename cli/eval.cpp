@@ -75,8 +75,8 @@ void add_options(CLI::App& app, EvalCommand& c) {
       ->capture_default_str();
   app.add_option("--tasks", c.tasks, "multiple-choice questions, see below")->type_name("FILE.jsonl");
   app.add_option("--activations", c.activations,
-                 "what the linear layers of MODEL read. stored: as its file says; keep: 16 bits;\n"
-                 "lobcq: 4-bit LO-BCQ, whatever its weights are\n")
+                 "what the linear layers of MODEL read. stored: as its file says;\n"
+                 "keep: 16 bits; lobcq: 4-bit LO-BCQ, whatever its weights are\n")
       ->check(CLI::IsMember({"stored", "keep", "lobcq"}))
       ->type_name("HOW")
       ->capture_default_str();

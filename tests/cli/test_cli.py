@@ -314,6 +314,89 @@ class Quantize(CliTest):
         self.assert_nothing_left("stopped")
 
 
+class Lobcq(CliTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.books = cls.folder / "books.json"
+        rows = [[(2 * i - 15) * reach // 15 for i in range(16)] for reach in (31, 28, 25, 22, 19, 16, 13, 10)]
+        cls.books.write_text(json.dumps({"format": "neap-codebooks", "version": 1, "block_array": 64, "block": 8,
+                                         "num_codebooks": 8, "weights": rows, "activations": rows}))
+
+    def quantize(self, name, *arguments):
+        out = self.folder / name
+        report = self.json_of("quantize", self.model, "-o", out, "--scheme", "LOBCQ", "--codebooks", self.books, *arguments)
+        return out, report
+
+    def perplexity(self, model, *arguments):
+        return self.json_of("eval", model, "--text", self.text, "--window", 128, "--windows", 20, *arguments)["perplexity"]
+
+    def test_output_is_a_model_like_any_other(self):
+        out, report = self.quantize("lobcq", "--calib", self.text, "--seqlen", 128)
+        self.assertEqual(report["grid"], {"block_array": 64, "block": 8, "num_codebooks": 8})
+        inspected = self.json_of("inspect", out)
+        self.assertAlmostEqual(inspected["bits_per_weight"]["quantized_layers"],
+                               report["bits_per_weight"]["quantized_layers"], places=6)
+        self.assertAlmostEqual(inspected["bits_per_weight"]["whole_file"], report["bits_per_weight"]["whole_file"], places=2)
+        self.assertEqual(inspected["quantization_config"]["activations"], "static")
+        self.assertIn("scheme lobcq", run("inspect", out).stdout)
+        self.assertEqual(run("generate", out, "-p", "a", "-n", 3).returncode, 0)
+        w4a4 = self.perplexity(out)
+        self.assertNotEqual(w4a4, self.perplexity(out, "--activations", "keep"))
+        self.assertEqual(w4a4, self.perplexity(out, "--activations", "stored", "--threads", 1))
+
+    def test_activations_alone(self):
+        kept, coded = (self.perplexity(self.model, *how) for how in (
+            (), ("--activations", "lobcq", "--codebooks", self.books)))
+        self.assertNotEqual(kept, coded)
+        self.assertEqual(kept, self.perplexity(self.model, "--activations", "keep"))
+        self.assert_fails(run("eval", self.model, "--text", self.text, "--codebooks", self.books), "--codebooks", "lobcq")
+        self.assert_usage(run("eval", self.model, "--activations", "int8"), "--activations")
+
+    def test_divergence_falls_from_rounding_to_decoding(self):
+        divergence = {}
+        for method in ("rtn", "ojbkq"):
+            out, _ = self.quantize(method, "--weights-only", "--method", method,
+                                   *(("--calib", self.text, "--seqlen", 128) if method == "ojbkq" else ()))
+            divergence[method] = self.json_of("eval", out, "--reference", self.model, "--text", self.text, "--window", 128,
+                                              "--windows", 20)["kl"]["mean"]
+        self.assertLess(divergence["ojbkq"], divergence["rtn"])
+
+    def test_a_recipe_file_repeats_a_run_byte_for_byte(self):
+        first, _ = self.quantize("first", "--method", "rtn", "--threads", 1)
+        again = self.folder / "again"
+        self.json_of("quantize", self.model, "-o", again, "--recipe", first / "neap_recipe.json", "--threads", 3)
+        self.assertEqual((first / "model.safetensors").read_bytes(), (again / "model.safetensors").read_bytes())
+
+    def test_what_does_not_go_together(self):
+        arguments = ("quantize", self.model, "-o", self.folder / "bad", "--codebooks", self.books)
+        lobcq = (*arguments, "--scheme", "LOBCQ")
+        for option in (("--bits", 4), ("--group-size", 32), ("--asym",), ("--override", "Linear=bits:8"), ("--lm-head", 8),
+                       ("--paths", 3)):
+            with self.subTest(option[0]):
+                self.assert_fails(run(*lobcq, *option), option[0], "LOBCQ")
+        self.assert_fails(run(*lobcq, "--method", "awq"), "awq", "ojbkq")
+        self.assert_fails(run(*lobcq, "--method", "gptaq"), "gptaq", "ojbkq")
+        self.assert_fails(run(*lobcq, "--format", "compressed-tensors"), "neap")
+        self.assert_fails(run(*lobcq, "--format", "gguf"), "gguf", "compressed-tensors, neap")
+        self.assert_fails(run(*lobcq, "--block-array", 48), "48")
+        self.assert_fails(run(*lobcq, "--num-codebooks", 4), self.books, "4 codebooks", "8 codebooks")
+        self.assert_fails(run(*arguments, "--weights-only"), "--scheme LOBCQ")
+        self.assert_fails(run(*arguments[:-2], "--format", "neap"), "compressed-tensors")
+        self.assertEqual(list(self.folder.glob("bad*")), [])
+
+    def test_codebooks_that_are_none(self):
+        whole = json.loads(self.books.read_text())
+        bad = self.folder / "bad.json"
+        for change in ({"version": 2}, {"weights": whole["weights"][:7]}, {"extra": 1},
+                       {"weights": [whole["weights"][0][::-1], *whole["weights"][1:]]},
+                       {"activations": [[40] * 16, *whole["activations"][1:]]}):
+            bad.write_text(json.dumps(whole | change))
+            with self.subTest(str(change)[:40]):
+                self.assert_fails(run("quantize", self.model, "-o", self.folder / "bad", "--scheme", "LOBCQ", "--codebooks",
+                                      bad), bad)
+
+
 class Outputs(CliTest):
     def test_full_disk(self):
         with open("/dev/full", "w") as full:
