@@ -387,7 +387,7 @@ class Lobcq(CliTest):
 
     def test_codebooks_that_are_none(self):
         whole = json.loads(self.books.read_text())
-        bad = self.folder / "bad.json"
+        bad = self.folder / "none.json"
         for change in ({"version": 2}, {"weights": whole["weights"][:7]}, {"extra": 1},
                        {"weights": [whole["weights"][0][::-1], *whole["weights"][1:]]},
                        {"activations": [[40] * 16, *whole["activations"][1:]]}):
