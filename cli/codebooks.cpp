@@ -125,7 +125,7 @@ void run(FitCommand& c, Console& console) {
   c.options.progress = console.progress();
   const CodebookReport report = make_codebooks(models, c.options);
   console.clear_progress();
-  if (!c.output.empty()) write(c.output, to_json(report.set));
+  if (!c.output.empty()) save_codebooks(report.set, c.output);
   if (!c.plot.empty()) write(c.plot, codebook_plot(report.set));
   if (c.common.json) {
     const Json out = {{"codebooks", Json::parse(to_json(report.set))}, {"weights", json_of(report.weights)},

@@ -53,6 +53,8 @@ CodebookSet universal_codebooks(const LobcqLayout& layout);
 // {"format": "neap-codebooks", "version": 1, "block_array", "block", "num_codebooks",
 //  "weights": [[16 integers], ...], "activations": [...]}, and nothing else.
 std::string to_json(const CodebookSet& set);
+// Whole or absent. Throws Error(io).
+void save_codebooks(const CodebookSet& set, const std::string& path);
 // Throws Error(io), or Error(format) naming the file and the key: JSON that is none, a key too few or too
 // many, another format or version, a wrong shape, a codebook that does not ascend, an entry out of range.
 CodebookSet read_codebooks(const std::string& path);

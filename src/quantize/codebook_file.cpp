@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "io/json.h"
+#include "io/writer.h"
 #include "neap/codebooks.h"
 
 namespace neap {
@@ -77,6 +78,8 @@ std::string to_json(const CodebookSet& set) {
   line("activations", rows_text(set.activations));
   return text + "\n}\n";
 }
+
+void save_codebooks(const CodebookSet& set, const std::string& path) { write_file_atomically(path, to_json(set)); }
 
 CodebookSet read_codebooks(const std::string& path) {
   const Json json = parse_json(read_text_file(path, kMaxBytes), path);

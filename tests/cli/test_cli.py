@@ -94,9 +94,10 @@ class Usage(CliTest):
             self.assertEqual(result.stderr, "")
             self.assertIn("Examples:\n  neap " + command, result.stdout)
         self.assertIn("quantize", run("--help").stdout)
+        self.assertIn("Examples:\n  neap codebooks fit", run("codebooks", "fit", "--help").stdout)
 
     def test_help_fits_into_100_columns(self):
-        for command in ([], ["quantize"], ["eval"], ["inspect"], ["generate"]):
+        for command in ([], ["quantize"], ["eval"], ["inspect"], ["generate"], ["codebooks"], ["codebooks", "fit"]):
             for line in run(*command, "--help").stdout.splitlines():
                 self.assertLessEqual(len(line), 100, line)
 
@@ -112,6 +113,7 @@ class Usage(CliTest):
         self.assert_usage(run("eval", "x", "--ppl-mode", "other"), "--ppl-mode")
         self.assert_usage(run("eval", "x", "--max-memory", "8Q"), "8Q")
         self.assert_usage(run("quantize", "x"), "--output")
+        self.assert_usage(run("codebooks"), "subcommand")
         self.assert_usage(run("quantize", "x", "-o", "y", "--sym", "--asym"), "--sym")
         self.assert_usage(run("eval", "x", env={"NEAP_THREADS": "many"}), "many")
 
@@ -395,6 +397,34 @@ class Lobcq(CliTest):
             with self.subTest(str(change)[:40]):
                 self.assert_fails(run("quantize", self.model, "-o", self.folder / "bad", "--scheme", "LOBCQ", "--codebooks",
                                       bad), bad)
+
+
+class Codebooks(CliTest):
+    FIT = ("codebooks", "fit", "--block-array", 16, "--num-codebooks", 2, "--starts", 1)
+
+    def test_fit_writes_what_compare_reads(self):
+        out, plot = self.folder / "books.json", self.folder / "books.svg"
+        first = run(*self.FIT, self.model, "--text", self.text, "--seqlen", 64, "-o", out, "--plot", plot, "-q")
+        self.assertEqual((first.returncode, first.stderr), (0, ""))
+        self.assertIn("relative error", first.stdout)
+        self.assertTrue(plot.read_text().startswith("<svg "))
+        books = json.loads(out.read_text())
+        self.assertEqual((books["format"], len(books["weights"]), len(books["activations"])), ("neap-codebooks", 2, 2))
+        again = self.json_of(*self.FIT, self.model, "--text", self.text, "--seqlen", 64, "--compare", out, "universal")
+        self.assertEqual(again["codebooks"], books)
+        self.assertEqual(again["weights"]["compared"][0], again["weights"]["error"])
+        self.assertGreaterEqual(again["weights"]["compared"][1], again["weights"]["error"])
+
+    def test_bad_files_and_contradictions(self):
+        self.assert_fails(run(*self.FIT), "nothing to fit to")
+        self.assert_fails(run(*self.FIT, self.model, "--block", 3), "found 16, 3 and 2")
+        bad = self.folder / "bad.json"
+        bad.write_text(json.dumps({"format": "neap-codebooks", "version": 9}))
+        self.assert_fails(run(*self.FIT, "--synthetic", "--compare", bad), bad, "version", 9)
+
+    def test_synthetic_arrays_need_no_model(self):
+        found = self.json_of(*self.FIT, "--synthetic", "--reservoir", 2000)
+        self.assertEqual(found["weights"]["arrays_kept"], 1000)
 
 
 class Outputs(CliTest):
