@@ -1,6 +1,6 @@
 // LO-BCQ's encoder: values per second at every level, beside the speed at which memory is read.
 //
-//   bench_lobcq [ROWS COLS]      default 4096 4096; OMP_NUM_THREADS
+//   bench_lobcq [ROWS COLS [cpu]]      default 4096 4096; OMP_NUM_THREADS; cpu: CPU time over threads, not the clock
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -59,6 +59,7 @@ void run(std::size_t rows, std::size_t cols) {
 
 int main(int argc, char** argv) {
   const auto size = [&](int i) { return argc > i ? static_cast<std::size_t>(std::atoll(argv[i])) : std::size_t{4096}; };
+  neap::count_cpu_time = argc > 3;
   neap::run(size(1), size(2));
   return 0;
 }

@@ -1,5 +1,9 @@
 // The AVX-512 level of codec/lobcq_array.h (F, BW, VL, DQ, VBMI): 64 values at a time. A codebook's table is two
 // registers, and vpermi2b looks up 64 entries in it at once.
+//
+// A chunk's 64 values lie in two registers of 16-bit numbers. Blocks of 4 and 8 are cut in halves, all first halves in
+// one and all second halves in the other, in order: then a multiply-add of pairs in each and one sum of the two leave
+// a block in one or two 32-bit lanes. Blocks of 2 need no sum, and lie in order.
 #include <immintrin.h>
 
 #include "codec/lobcq_array.h"
@@ -9,13 +13,39 @@ namespace {
 
 constexpr int kChunk = 64;
 
-// Up to 64 values as n: 16-bit numbers, places in a table, and which of them there are.
 struct Chunk {
-  __m512i low, high;  // n of values 0 .. 31 and 32 .. 63, 0 where there is none
-  __mmask64 there;
+  __m512i first, second;        // n, in the order above; 0 where there is no value
+  __mmask32 in_first, in_second;  // where there is one
 };
 
 __mmask64 first_bits(int count) { return count >= kChunk ? ~__mmask64{0} : (__mmask64{1} << count) - 1; }
+
+// Place in the chunk of the i-th number of the first (second: of the second) register.
+template <int block>
+struct Order {
+  std::array<std::int16_t, 32> first, second;
+  // Of a value's byte after packing both registers lane by lane, by its place in the chunk.
+  std::array<std::uint8_t, 64> byte;
+};
+
+template <int block>
+constexpr Order<block> make_order() {
+  constexpr int kHalf = block == 2 ? 32 : block / 2, kBlock = 2 * kHalf;
+  Order<block> order{};
+  for (int i = 0; i < 32; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    const int place = i / kHalf * kBlock + i % kHalf;
+    order.first[at] = static_cast<std::int16_t>(place);
+    order.second[at] = static_cast<std::int16_t>(place + kHalf);
+    const int byte = i / 8 * 16 + i % 8;
+    order.byte[static_cast<std::size_t>(place)] = static_cast<std::uint8_t>(byte);
+    order.byte[static_cast<std::size_t>(place + kHalf)] = static_cast<std::uint8_t>(byte + 8);
+  }
+  return order;
+}
+
+template <int block>
+constexpr Order<block> kOrder = make_order<block>();
 
 __m512i fixed_points_16(const float* x, __mmask16 there, __m512 ratio) {
   const __m512 limit = _mm512_set1_ps(4095.0f);
@@ -30,21 +60,26 @@ __m512i fixed_points_32(const float* x, __mmask32 there, __m512 ratio) {
   return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)), _mm512_cvtepi32_epi16(b), 1);
 }
 
+template <int block>
 Chunk load(const float* x, int count, float ratio) {
   const __mmask64 there = first_bits(count);
   const __m512 ratios = _mm512_set1_ps(ratio);
-  return {fixed_points_32(x, static_cast<__mmask32>(there), ratios),
-          fixed_points_32(x + 32, static_cast<__mmask32>(there >> 32), ratios), there};
+  const __m512i low = fixed_points_32(x, static_cast<__mmask32>(there), ratios);
+  const __m512i high = fixed_points_32(x + 32, static_cast<__mmask32>(there >> 32), ratios);
+  const __m512i first = _mm512_loadu_si512(kOrder<block>.first.data());
+  const __m512i second = _mm512_loadu_si512(kOrder<block>.second.data());
+  const __m512i counts = _mm512_set1_epi16(static_cast<short>(count < kChunk ? count : kChunk));
+  return {_mm512_permutex2var_epi16(low, first, high), _mm512_permutex2var_epi16(low, second, high),
+          _mm512_cmplt_epi16_mask(first, counts), _mm512_cmplt_epi16_mask(second, counts)};
 }
 
-// m modulo 128 of 64 values; vpermi2b ignores the highest bit.
+// m modulo 128 of 64 values, packed; vpermi2b ignores the highest bit.
 __m512i places(const Chunk& chunk) {
   const auto place = [](__m512i n) {
     const __m512i m = _mm512_srai_epi16(_mm512_sub_epi16(n, _mm512_set1_epi16(1)), 5);
-    const __m512i inside = _mm512_max_epi16(_mm512_min_epi16(m, _mm512_set1_epi16(63)), _mm512_set1_epi16(-64));
-    return _mm512_cvtepi16_epi8(inside);
+    return _mm512_max_epi16(_mm512_min_epi16(m, _mm512_set1_epi16(63)), _mm512_set1_epi16(-64));
   };
-  return _mm512_inserti64x4(_mm512_castsi256_si512(place(chunk.low)), place(chunk.high), 1);
+  return _mm512_packs_epi16(place(chunk.first), place(chunk.second));
 }
 
 __m512i look_up(const void* table, __m512i place) {
@@ -52,105 +87,104 @@ __m512i look_up(const void* table, __m512i place) {
   return _mm512_permutex2var_epi8(_mm512_loadu_si512(bytes), place, _mm512_loadu_si512(bytes + 64));
 }
 
-// Sums of squares of n - 64 entry over each block, in every 32-bit lane of the block.
-template <int block>
-__m512i block_errors(__m512i n, __mmask32 there, __m256i entry) {
-  const __m512i nearest = _mm512_slli_epi16(_mm512_cvtepi8_epi16(entry), 6);
-  const __m512i e = _mm512_maskz_sub_epi16(there, n, nearest);
-  __m512i sum = _mm512_madd_epi16(e, e);
-  if constexpr (block >= 4) sum = _mm512_add_epi32(sum, _mm512_shuffle_epi32(sum, _MM_PERM_CDAB));
-  if constexpr (block >= 8) sum = _mm512_add_epi32(sum, _mm512_shuffle_epi32(sum, _MM_PERM_BADC));
-  return sum;
-}
-
+// Sums of squares of n - 64 entry over each block, in every 32-bit lane of the block; of blocks of 2, those of the
+// second register by themselves.
 struct BlockErrors {
-  __m512i low, high;
+  __m512i sum, second;
 };
 
 template <int block>
 BlockErrors errors_with(const LobcqTables::Table& table, const Chunk& chunk, __m512i place) {
-  const __m512i entry = look_up(table.entry.data(), place);
-  return {block_errors<block>(chunk.low, static_cast<__mmask32>(chunk.there), _mm512_castsi512_si256(entry)),
-          block_errors<block>(chunk.high, static_cast<__mmask32>(chunk.there >> 32), _mm512_extracti64x4_epi64(entry, 1))};
+  const __m512i entry = look_up(table.entry.data(), place), zero = _mm512_setzero_si512();
+  const auto squares = [](__m512i n, __mmask32 there, __m512i entry_times_256) {
+    const __m512i e = _mm512_maskz_sub_epi16(there, n, _mm512_srai_epi16(entry_times_256, 2));
+    return _mm512_madd_epi16(e, e);
+  };
+  const __m512i first = squares(chunk.first, chunk.in_first, _mm512_unpacklo_epi8(zero, entry));
+  const __m512i second = squares(chunk.second, chunk.in_second, _mm512_unpackhi_epi8(zero, entry));
+  if constexpr (block == 2) return {first, second};
+  const __m512i sum = _mm512_add_epi32(first, second);
+  if constexpr (block == 4) return {sum, zero};
+  return {_mm512_add_epi32(sum, _mm512_shuffle_epi32(sum, _MM_PERM_CDAB)), zero};
 }
 
-// Lanes that stand for a block each, of 16.
+// Lanes that stand for a block each.
 template <int block>
-constexpr __mmask16 kBlockLanes = block == 8 ? 0x1111 : block == 4 ? 0x5555 : 0xffff;
+constexpr __mmask16 kBlockLanes = block == 8 ? 0x5555 : 0xffff;
 
 template <int block>
 std::int64_t least_error(const LobcqTables& tables, const Chunk& chunk) {
   const __m512i place = places(chunk);
-  __m512i low = _mm512_set1_epi32(INT32_MAX), high = low;
+  __m512i sum = _mm512_set1_epi32(INT32_MAX), second = block == 2 ? sum : _mm512_setzero_si512();
   for (const LobcqTables::Table& table : tables.tables) {
     const BlockErrors e = errors_with<block>(table, chunk, place);
-    low = _mm512_min_epi32(low, e.low);
-    high = _mm512_min_epi32(high, e.high);
+    sum = _mm512_min_epi32(sum, e.sum);
+    if constexpr (block == 2) second = _mm512_min_epi32(second, e.second);
   }
   // A block's error is below 2^29, two of them below 2^32 as unsigned numbers.
-  const __m512i sum = _mm512_maskz_add_epi32(kBlockLanes<block>, low, high);
-  const __m512i wide = _mm512_add_epi64(_mm512_cvtepu32_epi64(_mm512_castsi512_si256(sum)),
-                                        _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(sum, 1)));
+  const __m512i all = _mm512_maskz_add_epi32(kBlockLanes<block>, sum, second);
+  const __m512i wide = _mm512_add_epi64(_mm512_cvtepu32_epi64(_mm512_castsi512_si256(all)),
+                                        _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(all, 1)));
   return _mm512_reduce_add_epi64(wide);
 }
 
 Chunk negated(const Chunk& chunk) {
   const __m512i zero = _mm512_setzero_si512();
-  return {_mm512_sub_epi16(zero, chunk.low), _mm512_sub_epi16(zero, chunk.high), chunk.there};
+  return {_mm512_sub_epi16(zero, chunk.first), _mm512_sub_epi16(zero, chunk.second), chunk.in_first, chunk.in_second};
 }
 
 template <int block>
 ArrayErrors errors_of(const LobcqTables& tables, const float* x, int count, float ratio) {
   ArrayErrors sum{0, 0};
   for (int first = 0; first < count; first += kChunk) {
-    const Chunk chunk = load(x + first, count - first, ratio);
+    const Chunk chunk = load<block>(x + first, count - first, ratio);
     sum.plain += least_error<block>(tables, chunk);
     sum.mirrored += least_error<block>(tables, negated(chunk));
   }
   return sum;
 }
 
-// The best codebook of each block, in every 32-bit lane of the block.
+// The best codebook of each block, in the lanes of BlockErrors.
 struct Selectors {
-  __m512i low, high;
+  __m512i sum, second;
 };
 
 template <int block>
 Selectors select(const LobcqTables& tables, const Chunk& chunk, __m512i place) {
-  __m512i low = _mm512_set1_epi32(INT32_MAX), high = low;
+  __m512i sum = _mm512_set1_epi32(INT32_MAX), second = sum;
   Selectors best{_mm512_setzero_si512(), _mm512_setzero_si512()};
   for (std::size_t c = 0; c < tables.tables.size(); ++c) {
     const BlockErrors e = errors_with<block>(tables.tables[c], chunk, place);
     const __m512i selector = _mm512_set1_epi32(static_cast<int>(c));
-    best.low = _mm512_mask_mov_epi32(best.low, _mm512_cmplt_epi32_mask(e.low, low), selector);
-    best.high = _mm512_mask_mov_epi32(best.high, _mm512_cmplt_epi32_mask(e.high, high), selector);
-    low = _mm512_min_epi32(low, e.low);
-    high = _mm512_min_epi32(high, e.high);
+    best.sum = _mm512_mask_mov_epi32(best.sum, _mm512_cmplt_epi32_mask(e.sum, sum), selector);
+    sum = _mm512_min_epi32(sum, e.sum);
+    if constexpr (block == 2) {
+      best.second = _mm512_mask_mov_epi32(best.second, _mm512_cmplt_epi32_mask(e.second, second), selector);
+      second = _mm512_min_epi32(second, e.second);
+    }
   }
+  if constexpr (block != 2) best.second = best.sum;  // both halves of a block
   return best;
 }
 
-// Of 64 values, those whose block has chosen this codebook.
-__mmask64 with_selector(const Selectors& selectors, std::size_t c) {
-  const __m512i both = _mm512_set1_epi32(static_cast<int>(c | c << 16));
-  const auto half = [&](__m512i s) {
-    return _mm512_cmpeq_epi16_mask(_mm512_or_si512(s, _mm512_slli_epi32(s, 16)), both);
-  };
-  return static_cast<__mmask64>(half(selectors.high)) << 32 | half(selectors.low);
+// A selector for every value, packed as the places are.
+__m512i selector_bytes(const Selectors& selectors) {
+  const auto pairs = [](__m512i s) { return _mm512_or_si512(s, _mm512_slli_epi32(s, 16)); };
+  return _mm512_packs_epi16(pairs(selectors.sum), pairs(selectors.second));
 }
 
 template <int block>
 void store_selectors(const Selectors& selectors, int blocks, std::uint8_t* to) {
-  constexpr int kPerHalf = 32 / block;
-  const __m128i low = _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(kBlockLanes<block>, selectors.low));
-  const __m128i high = _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(kBlockLanes<block>, selectors.high));
   const __mmask64 there = first_bits(blocks);
-  _mm_mask_storeu_epi8(to, static_cast<__mmask16>(there & ((1u << kPerHalf) - 1)), low);
-  if (blocks > kPerHalf) _mm_mask_storeu_epi8(to + kPerHalf, static_cast<__mmask16>(there >> kPerHalf), high);
+  const __m128i sum = _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(kBlockLanes<block>, selectors.sum));
+  _mm_mask_storeu_epi8(to, static_cast<__mmask16>(there), sum);
+  if (block == 2 && blocks > 16) {
+    _mm_mask_storeu_epi8(to + 16, static_cast<__mmask16>(there >> 16), _mm512_cvtepi32_epi8(selectors.second));
+  }
 }
 
 bool any(const Chunk& chunk) {
-  const __m512i both = _mm512_or_si512(chunk.low, chunk.high);
+  const __m512i both = _mm512_or_si512(chunk.first, chunk.second);
   return _mm512_test_epi16_mask(both, both) != 0;
 }
 
@@ -159,17 +193,20 @@ template <int block, bool entry>
 bool decide(const LobcqTables& tables, const float* x, int count, float ratio, void* codes, std::uint8_t* selectors) {
   bool nonzero = false;
   for (int first = 0; first < count; first += kChunk) {
-    const Chunk chunk = load(x + first, count - first, ratio);
+    const Chunk chunk = load<block>(x + first, count - first, ratio);
     nonzero |= any(chunk);
     const __m512i place = places(chunk);
     const Selectors best = select<block>(tables, chunk, place);
-    __m512i out = _mm512_setzero_si512();
+    const __m512i selector = selector_bytes(best);
+    __m512i packed = _mm512_setzero_si512();
     for (std::size_t c = 0; c < tables.tables.size(); ++c) {
       const LobcqTables::Table& table = tables.tables[c];
       const void* values = entry ? static_cast<const void*>(table.entry.data()) : table.code.data();
-      out = _mm512_mask_mov_epi8(out, with_selector(best, c), look_up(values, place));
+      const __mmask64 chosen = _mm512_cmpeq_epi8_mask(selector, _mm512_set1_epi8(static_cast<char>(c)));
+      packed = _mm512_mask_mov_epi8(packed, chosen, look_up(values, place));
     }
-    _mm512_mask_storeu_epi8(static_cast<char*>(codes) + first, chunk.there, out);
+    const __m512i out = _mm512_permutexvar_epi8(_mm512_loadu_si512(kOrder<block>.byte.data()), packed);
+    _mm512_mask_storeu_epi8(static_cast<char*>(codes) + first, first_bits(count - first), out);
     const int values = count - first < kChunk ? count - first : kChunk;
     if (selectors) store_selectors<block>(best, (values + block - 1) / block, selectors + first / block);
   }
