@@ -18,8 +18,8 @@ WeightLayout layout_of(const QuantizedWeight& weight);
 // As the layout's own function has it.
 double bits_per_weight(const WeightLayout& layout, std::int64_t rows, std::int64_t cols);
 
-// Rows [first, first + count), by the layout's own function. codebooks: those of the model's weights; looked
-// at for LO-BCQ alone. out: (count, cols).
+// Rows [first, first + count), by the layout's own function. codebooks: those of the model's
+// weights; looked at for LO-BCQ alone. out: (count, cols).
 void dequantize(const QuantizedWeight& weight, const Codebooks& codebooks, std::int64_t first,
                 std::int64_t count, MatrixView<float> out);
 

@@ -28,7 +28,8 @@ void check_source(const Weights& weights) {
   }
 }
 
-void check_layers(const ModelConfig& config, const WeightLayouts& layers, const OutputFormat& format) {
+void check_layers(const ModelConfig& config, const WeightLayouts& layers,
+                  const OutputFormat& format) {
   const auto modules = linear_modules(config);
   const std::set<std::string> known(modules.begin(), modules.end());
   for (const auto& [module, layout] : layers) {
@@ -71,7 +72,8 @@ std::int64_t elements(const Shape& shape) {
 }  // namespace
 
 struct ModelWriter::Impl {
-  Impl(const Weights& source, WeightLayouts modules, std::unique_ptr<const OutputFormat> its, ExportOptions how)
+  Impl(const Weights& source, WeightLayouts modules, std::unique_ptr<const OutputFormat> its,
+       ExportOptions how)
       : weights(source),
         layers(std::move(modules)),
         format(std::move(its)),
@@ -236,8 +238,8 @@ void ModelWriter::finish() {
   impl.copy_rest();
   impl.tensors.finish();
   for (const SmallFile& file : impl.small_files) impl.output.write(file.name, file.contents);
-  impl.output.write("config.json",
-                    output_config(impl.weights.checkpoint(), impl.weights.config(), *impl.format, impl.layers));
+  impl.output.write("config.json", output_config(impl.weights.checkpoint(), impl.weights.config(),
+                                                 *impl.format, impl.layers));
   impl.verify();
   impl.output.commit();
 }

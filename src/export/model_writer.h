@@ -1,5 +1,5 @@
-// A quantized model as a Hugging Face directory, in the format that it is given. Streamed: one module in
-// memory at a time. The formats, byte by byte: docs/formats.
+// A quantized model as a Hugging Face directory, in the format that it is given. Streamed: one
+// module in memory at a time. The formats, byte by byte: docs/formats.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +32,8 @@ class ModelWriter {
   // that a full disk is found before the work. Throws Error(argument): `output` exists, or is the
   // source; a module that the model does not have; a layout that the format cannot hold.
   // Error(unsupported): the source is quantized already. Error(io).
-  ModelWriter(const Weights& weights, WeightLayouts layers, std::unique_ptr<const OutputFormat> format,
-              ExportOptions options);
+  ModelWriter(const Weights& weights, WeightLayouts layers,
+              std::unique_ptr<const OutputFormat> format, ExportOptions options);
   // Without finish() before it, removes everything again.
   ~ModelWriter();
   ModelWriter(const ModelWriter&) = delete;

@@ -25,11 +25,13 @@ class NeapFormat final : public OutputFormat {
   void check(const std::string& module, const WeightLayout& layout, const Shape&) const override {
     const auto* lobcq = std::get_if<LobcqLayout>(&layout);
     if (!lobcq || *lobcq != set_.layout) {
-      throw Error(ErrorCode::argument, "Neap's own container holds LO-BCQ alone, one layout for all modules",
+      throw Error(ErrorCode::argument,
+                  "Neap's own container holds LO-BCQ alone, one layout for all modules",
                   {.tensor = module});
     }
     if (module == "lm_head") {
-      throw Error(ErrorCode::argument, "Neap's own container keeps the head as it is", {.tensor = module});
+      throw Error(ErrorCode::argument, "Neap's own container keeps the head as it is",
+                  {.tensor = module});
     }
   }
 
@@ -51,12 +53,14 @@ class NeapFormat final : public OutputFormat {
     std::vector<Tensor> tensors = {
         {{std::string(kWeightCodebooks), DType::i8, shape}, encode_codebooks(set_.weights)}};
     if (inputs_ != InputScales::none) {
-      tensors.push_back({{std::string(kActivationCodebooks), DType::i8, shape}, encode_codebooks(set_.activations)});
+      tensors.push_back({{std::string(kActivationCodebooks), DType::i8, shape},
+                         encode_codebooks(set_.activations)});
     }
     return tensors;
   }
 
-  nlohmann::ordered_json quantization_config(const ModelConfig& config, const WeightLayouts& layers) const override {
+  nlohmann::ordered_json quantization_config(const ModelConfig& config,
+                                             const WeightLayouts& layers) const override {
     NeapConfig words{.layout = set_.layout, .inputs = inputs_, .ignore = {}};
     for (const std::string& module : linear_modules(config)) {
       if (!layers.contains(module)) words.ignore.push_back(module);

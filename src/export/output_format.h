@@ -1,5 +1,6 @@
-// What a format has to say about a quantized model, for ModelWriter, which knows none: the tensors that
-// stand for a module and their bytes, those of the model as a whole, and the words in config.json.
+// What a format has to say about a quantized model, for ModelWriter, which knows none: the tensors
+// that stand for a module and their bytes, those of the model as a whole, and the words in
+// config.json.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,8 @@ namespace neap {
 // Quantized modules by name.
 using WeightLayouts = std::map<std::string, WeightLayout>;
 
-// A decided layer and, where its inputs are encoded with a scale that calibration found, that scale.
+// A decided layer and, where its inputs are encoded with a scale that calibration found, that
+// scale.
 struct DecidedLayer {
   QuantizedWeight weight;
   std::optional<float> input_scale;
@@ -37,9 +39,10 @@ class OutputFormat {
 
   virtual ~OutputFormat() = default;
 
-  // Throws Error(argument) naming the module where the format cannot hold a (rows, cols) weight of this
-  // layout. The functions below are called for what has passed.
-  virtual void check(const std::string& module, const WeightLayout& layout, const Shape& shape) const = 0;
+  // Throws Error(argument) naming the module where the format cannot hold a (rows, cols) weight of
+  // this layout. The functions below are called for what has passed.
+  virtual void check(const std::string& module, const WeightLayout& layout,
+                     const Shape& shape) const = 0;
   // The tensors that stand in a file for a module, and their bytes in the same order.
   virtual std::vector<PartInfo> parts(const WeightLayout& layout, const Shape& shape) const = 0;
   virtual std::vector<std::vector<std::byte>> encode(const DecidedLayer& layer) const = 0;
@@ -52,8 +55,8 @@ class OutputFormat {
 
 // compressed-tensors' `pack-quantized`, for GroupLayout alone (docs/formats/compressed-tensors.md).
 std::unique_ptr<const OutputFormat> make_pack_quantized_format();
-// Neap's own container, for LobcqLayout alone (docs/formats/neap.md). Layers come with an input scale if
-// and only if `inputs` is fixed.
+// Neap's own container, for LobcqLayout alone (docs/formats/neap.md). Layers come with an input
+// scale if and only if `inputs` is fixed.
 std::unique_ptr<const OutputFormat> make_neap_format(CodebookSet set, InputScales inputs);
 
 }  // namespace neap

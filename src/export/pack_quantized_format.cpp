@@ -1,4 +1,5 @@
-// compressed-tensors' `pack-quantized` as an OutputFormat. Byte by byte in docs/formats/compressed-tensors.md.
+// compressed-tensors' `pack-quantized` as an OutputFormat. Byte by byte in
+// docs/formats/compressed-tensors.md.
 #include <algorithm>
 
 #include "codec/pack_quantized.h"
@@ -70,10 +71,12 @@ OrderedJson weights_of(const GroupLayout& layout) {
 
 class PackQuantizedFormat final : public OutputFormat {
  public:
-  void check(const std::string& module, const WeightLayout& layout, const Shape& shape) const override {
+  void check(const std::string& module, const WeightLayout& layout,
+             const Shape& shape) const override {
     const auto* groups = std::get_if<GroupLayout>(&layout);
     if (!groups) {
-      throw Error(ErrorCode::argument, "compressed-tensors' pack-quantized holds integer grids alone",
+      throw Error(ErrorCode::argument,
+                  "compressed-tensors' pack-quantized holds integer grids alone",
                   {.tensor = module});
     }
     if (groups->group == 0 || shape[1] % groups->group == 0) return;
@@ -93,7 +96,8 @@ class PackQuantizedFormat final : public OutputFormat {
     return encode_pack_quantized(std::get<QuantizedTensor>(layer.weight));
   }
 
-  OrderedJson quantization_config(const ModelConfig& config, const WeightLayouts& layers) const override;
+  OrderedJson quantization_config(const ModelConfig& config,
+                                  const WeightLayouts& layers) const override;
 };
 
 OrderedJson PackQuantizedFormat::quantization_config(const ModelConfig& config,

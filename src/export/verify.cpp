@@ -17,7 +17,8 @@ namespace {
   throw Error(ErrorCode::io, std::string("read back, ") + what, {.file = folder, .tensor = tensor});
 }
 
-void verify_module(const Weights& weights, const std::string& module, const Expectation::Module& expected) {
+void verify_module(const Weights& weights, const std::string& module,
+                   const Expectation::Module& expected) {
   const std::string& folder = weights.checkpoint().path();
   const std::optional<QuantizedWeight> weight = weights.packed_weight(module);
   if (!weight) differs(folder, module, "the configuration does not describe this module");

@@ -27,7 +27,8 @@ class Digest {
   XXH3_state_s* state_;
 };
 
-// Of what a tensor means, not of how it is packed: codes, scales and zeros; codes, selectors and scales.
+// Of what a tensor means, not of how it is packed: codes, scales and zeros; codes, selectors and
+// scales.
 std::uint64_t digest_of(const QuantizedWeight& weight);
 
 // What the output must hold.

@@ -24,8 +24,8 @@ float scale_of(const InputEncoder& inputs, MatrixView<const float> token) {
 
 // Inputs as integers: what is left of LO-BCQ once codes are looked up.
 struct CodedInputs {
-  Matrix<std::int8_t> entries;   // (tokens, arrays * array), 0 past the last column
-  Matrix<float> scales;          // (tokens, arrays), without the tensor's
+  Matrix<std::int8_t> entries;      // (tokens, arrays * array), 0 past the last column
+  Matrix<float> scales;             // (tokens, arrays), without the tensor's
   std::vector<float> tensor_scale;  // a token's
 
   CodedInputs(std::size_t tokens, std::size_t arrays, std::size_t array)
@@ -33,9 +33,11 @@ struct CodedInputs {
 };
 
 // One row of a tensor to entries and E4M3 values.
-void look_up(const LobcqTensor& tensor, const Codebooks& codebooks, std::size_t row, std::int8_t* entries, float* scales) {
+void look_up(const LobcqTensor& tensor, const Codebooks& codebooks, std::size_t row,
+             std::int8_t* entries, float* scales) {
   const LobcqLayout& layout = tensor.layout;
-  const auto cols = static_cast<std::size_t>(tensor.cols), block = static_cast<std::size_t>(layout.block);
+  const auto cols = static_cast<std::size_t>(tensor.cols),
+             block = static_cast<std::size_t>(layout.block);
   const auto arrays = static_cast<std::size_t>(layout.arrays(tensor.cols));
   const auto blocks = static_cast<std::size_t>(layout.blocks(tensor.cols));
   const auto array = static_cast<std::size_t>(layout.block_array);
@@ -44,7 +46,8 @@ void look_up(const LobcqTensor& tensor, const Codebooks& codebooks, std::size_t 
     scales[a] = e4m3_to_float(scale);
     if (scale == 0) continue;  // what its codes point at does not count
     for (std::size_t c = a * array; c < std::min(cols, (a + 1) * array); ++c) {
-      entries[c] = codebooks[tensor.selectors[row * blocks + c / block]][tensor.codes[row * cols + c]];
+      entries[c] =
+          codebooks[tensor.selectors[row * blocks + c / block]][tensor.codes[row * cols + c]];
     }
   }
 }
@@ -56,7 +59,8 @@ CodedInputs encode(const InputEncoder& inputs, MatrixView<const float> x, std::s
   parallel_for((x.rows + kRows - 1) / kRows, [&](std::size_t tile) {
     for (std::size_t t = tile * kRows; t < std::min(x.rows, (tile + 1) * kRows); ++t) {
       const MatrixView<const float> token = x.row_range(t, 1);
-      const LobcqTensor tensor = inputs.encoder->encode(token, scale_of(inputs, token), ScaleChoice::maximum);
+      const LobcqTensor tensor =
+          inputs.encoder->encode(token, scale_of(inputs, token), ScaleChoice::maximum);
       look_up(tensor, inputs.codebooks, 0, coded.entries.row(t), coded.scales.row(t));
       coded.tensor_scale[t] = tensor.tensor_scale;
     }
@@ -64,9 +68,9 @@ CodedInputs encode(const InputEncoder& inputs, MatrixView<const float> x, std::s
   return coded;
 }
 
-// sums(t, o) = fma(dot of the array's entries, x_scales[t] * w_scales[o], sums(t, o)). The entries are small
-// integers and so are all partial sums of their products (128 * 31^2 < 2^24): fp32 holds them exactly,
-// in any order. x: (kGroup tokens, stride), w: (array, kOutputs).
+// sums(t, o) = fma(dot of the array's entries, x_scales[t] * w_scales[o], sums(t, o)). The entries
+// are small integers and so are all partial sums of their products (128 * 31^2 < 2^24): fp32 holds
+// them exactly, in any order. x: (kGroup tokens, stride), w: (array, kOutputs).
 NEAP_INLINE void add_array(const float* x, std::size_t stride, const float* w, std::size_t array,
                            const float* x_scales, const float* w_scales, float* sums) {
   Vec dots[kGroup][2] = {};
@@ -83,22 +87,25 @@ NEAP_INLINE void add_array(const float* x, std::size_t stride, const float* w, s
     store(dots[t][0], dot);
     store(dots[t][1], dot + kLanes);
     float* sum = sums + t * kOutputs;
-    for (std::size_t o = 0; o < kOutputs; ++o) sum[o] = std::fma(dot[o], x_scales[t] * w_scales[o], sum[o]);
+    for (std::size_t o = 0; o < kOutputs; ++o)
+      sum[o] = std::fma(dot[o], x_scales[t] * w_scales[o], sum[o]);
   }
 }
 
-// A strip of outputs for a tile of tokens. x: (kTokens, arrays * array); x_scales: (arrays, kTokens);
-// w, w_scales: the strip's, by array; tensor_scales: (kTokens); out: (kTokens, kOutputs), zeros. A function
-// of its own also so that no sum with a bias is fused into its last product.
-NEAP_MULTIVERSION __attribute__((noinline))
-void multiply_strip(const float* x, const float* x_scales, const std::int8_t* w, const float* w_scales,
-                    std::size_t arrays, std::size_t array, std::size_t tokens, const float* tensor_scales, float* out) {
+// A strip of outputs for a tile of tokens. x: (kTokens, arrays * array); x_scales: (arrays,
+// kTokens); w, w_scales: the strip's, by array; tensor_scales: (kTokens); out: (kTokens, kOutputs),
+// zeros. A function of its own also so that no sum with a bias is fused into its last product.
+NEAP_MULTIVERSION __attribute__((noinline)) void multiply_strip(
+    const float* x, const float* x_scales, const std::int8_t* w, const float* w_scales,
+    std::size_t arrays, std::size_t array, std::size_t tokens, const float* tensor_scales,
+    float* out) {
   float wide[kLongest * kOutputs];
   for (std::size_t a = 0; a < arrays; ++a) {
-    for (std::size_t i = 0; i < array * kOutputs; ++i) wide[i] = static_cast<float>(w[a * array * kOutputs + i]);
+    for (std::size_t i = 0; i < array * kOutputs; ++i)
+      wide[i] = static_cast<float>(w[a * array * kOutputs + i]);
     for (std::size_t t = 0; t < tokens; t += kGroup) {
-      add_array(x + t * arrays * array + a * array, arrays * array, wide, array, x_scales + a * kTokens + t,
-                w_scales + a * kOutputs, out + t * kOutputs);
+      add_array(x + t * arrays * array + a * array, arrays * array, wide, array,
+                x_scales + a * kTokens + t, w_scales + a * kOutputs, out + t * kOutputs);
     }
   }
   for (std::size_t t = 0; t < tokens; ++t) {
@@ -108,7 +115,8 @@ void multiply_strip(const float* x, const float* x_scales, const std::int8_t* w,
 
 class CodedLinear final : public Linear {
  public:
-  CodedLinear(const LobcqTensor& weight, const Codebooks& codebooks, std::span<const float> bias, InputEncoder inputs)
+  CodedLinear(const LobcqTensor& weight, const Codebooks& codebooks, std::span<const float> bias,
+              InputEncoder inputs)
       : inputs_(std::move(inputs)),
         bias_(bias.begin(), bias.end()),
         in_(static_cast<std::size_t>(weight.cols)),
@@ -150,8 +158,10 @@ class CodedLinear final : public Linear {
     for (std::size_t o = 0; o < std::min(kOutputs, out_ - strip * kOutputs); ++o) {
       std::fill(row.begin(), row.end(), std::int8_t{0});
       look_up(weight, codebooks, strip * kOutputs + o, row.data(), scales.data());
-      for (std::size_t k = 0; k < row.size(); ++k) entries_[(strip * row.size() + k) * kOutputs + o] = row[k];
-      for (std::size_t a = 0; a < arrays_; ++a) scales_[(strip * arrays_ + a) * kOutputs + o] = scales[a];
+      for (std::size_t k = 0; k < row.size(); ++k)
+        entries_[(strip * row.size() + k) * kOutputs + o] = row[k];
+      for (std::size_t a = 0; a < arrays_; ++a)
+        scales_[(strip * arrays_ + a) * kOutputs + o] = scales[a];
     }
   }
 
@@ -163,7 +173,8 @@ class CodedLinear final : public Linear {
     std::vector<float> tensor_scales(kTokens);
     for (std::size_t t = 0; t < tokens; ++t) {
       std::copy_n(coded.entries.row(first + t), width, x.data() + t * width);
-      for (std::size_t a = 0; a < arrays_; ++a) x_scales[a * kTokens + t] = coded.scales(first + t, a);
+      for (std::size_t a = 0; a < arrays_; ++a)
+        x_scales[a * kTokens + t] = coded.scales(first + t, a);
       tensor_scales[t] = coded.tensor_scale[first + t] * tensor_scale_;
     }
     for (; strip < last; ++strip) {
@@ -202,7 +213,8 @@ class InputCodingLinear final : public Linear {
     parallel_for((x.rows + kRows - 1) / kRows, [&](std::size_t tile) {
       for (std::size_t t = tile * kRows; t < std::min(x.rows, (tile + 1) * kRows); ++t) {
         const MatrixView<const float> token = x.row_range(t, 1);
-        inputs_.encoder->round(token, scale_of(inputs_, token), ScaleChoice::maximum, rounded.view().row_range(t, 1));
+        inputs_.encoder->round(token, scale_of(inputs_, token), ScaleChoice::maximum,
+                               rounded.view().row_range(t, 1));
       }
     });
     inner_->apply(rounded, y);
@@ -215,12 +227,14 @@ class InputCodingLinear final : public Linear {
 
 }  // namespace
 
-std::unique_ptr<Linear> make_coded_linear(const LobcqTensor& weight, const Codebooks& weight_codebooks,
+std::unique_ptr<Linear> make_coded_linear(const LobcqTensor& weight,
+                                          const Codebooks& weight_codebooks,
                                           std::span<const float> bias, InputEncoder inputs) {
   return std::make_unique<CodedLinear>(weight, weight_codebooks, bias, std::move(inputs));
 }
 
-std::unique_ptr<Linear> make_input_coding_linear(std::unique_ptr<const Linear> inner, InputEncoder inputs) {
+std::unique_ptr<Linear> make_input_coding_linear(std::unique_ptr<const Linear> inner,
+                                                 InputEncoder inputs) {
   return std::make_unique<InputCodingLinear>(std::move(inner), std::move(inputs));
 }
 

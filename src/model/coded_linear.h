@@ -1,5 +1,5 @@
-// Linear layers that encode what they read in LO-BCQ's format, on the fly: W4A4 as the format's arithmetic
-// has it (codec/lobcq.h), and activations alone.
+// Linear layers that encode what they read in LO-BCQ's format, on the fly: W4A4 as the format's
+// arithmetic has it (codec/lobcq.h), and activations alone.
 #pragma once
 
 #include <memory>
@@ -15,17 +15,21 @@ namespace neap {
 // How a layer's inputs become LO-BCQ: scales by the maximum of each array.
 struct InputEncoder {
   std::shared_ptr<const LobcqEncoder> encoder;
-  Codebooks codebooks;                // the encoder's
-  std::optional<float> tensor_scale;  // of calibration; without, each token has tensor_scale_for its largest value
+  Codebooks codebooks;  // the encoder's
+  std::optional<float>
+      tensor_scale;  // of calibration; without, each token has tensor_scale_for its largest value
 };
 
-// y = multiply(encoded x, weight) + bias, with the bits that multiply() of codec/lobcq.h gives; with scales
-// per token, those that it gives token by token. apply throws Error(data) for an input that is not finite.
-// `weight` has the encoder's block_array. Memory: one byte per weight, and four per array.
-std::unique_ptr<Linear> make_coded_linear(const LobcqTensor& weight, const Codebooks& weight_codebooks,
+// y = multiply(encoded x, weight) + bias, with the bits that multiply() of codec/lobcq.h gives;
+// with scales per token, those that it gives token by token. apply throws Error(data) for an input
+// that is not finite. `weight` has the encoder's block_array. Memory: one byte per weight, and four
+// per array.
+std::unique_ptr<Linear> make_coded_linear(const LobcqTensor& weight,
+                                          const Codebooks& weight_codebooks,
                                           std::span<const float> bias, InputEncoder inputs);
 
 // `inner` on inputs that were encoded and decoded again.
-std::unique_ptr<Linear> make_input_coding_linear(std::unique_ptr<const Linear> inner, InputEncoder inputs);
+std::unique_ptr<Linear> make_input_coding_linear(std::unique_ptr<const Linear> inner,
+                                                 InputEncoder inputs);
 
 }  // namespace neap

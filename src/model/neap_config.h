@@ -1,5 +1,5 @@
-// What config.json's `quantization_config` says in Neap's own container of LO-BCQ weights. The container,
-// byte by byte: docs/formats/neap.md.
+// What config.json's `quantization_config` says in Neap's own container of LO-BCQ weights. The
+// container, byte by byte: docs/formats/neap.md.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -27,10 +27,11 @@ struct NeapConfig {
   // Every linear module that `ignore` does not name is stored in LO-BCQ's format.
   bool packs(std::string_view module) const;
 
-  // From the text of a config.json; nothing where that has another quant_method or none. Strict: throws
-  // Error(format) for a missing or ill-typed key, a layout that is none, a head that is not ignored;
-  // Error(unsupported) for another version, scheme or key.
-  static std::optional<NeapConfig> from_config(std::string_view config_json, const std::string& file);
+  // From the text of a config.json; nothing where that has another quant_method or none. Strict:
+  // throws Error(format) for a missing or ill-typed key, a layout that is none, a head that is not
+  // ignored; Error(unsupported) for another version, scheme or key.
+  static std::optional<NeapConfig> from_config(std::string_view config_json,
+                                               const std::string& file);
   nlohmann::ordered_json to_json() const;
 };
 

@@ -202,7 +202,8 @@ void Weights::check_stored_shape(const std::string& module, const Shape& shape) 
 
 void Weights::check_lobcq(const std::string& module, const Shape& shape, Names& known) const {
   std::vector<PartInfo> parts = lobcq_parts(neap_->layout, shape[0], shape[1]);
-  if (neap_->inputs == InputScales::fixed) parts.push_back({std::string(kInputScale), DType::f32, {1}});
+  if (neap_->inputs == InputScales::fixed)
+    parts.push_back({std::string(kInputScale), DType::f32, {1}});
   for (const PartInfo& part : parts) {
     const StoredTensor tensor = stored(module + part.suffix);
     require_type(tensor, part.type);
@@ -279,7 +280,8 @@ float Weights::input_scale(const std::string& module) const {
   float scale = 0;
   std::memcpy(&scale, tensor.bytes.data(), sizeof scale);
   if (!(scale >= kSmallestTensorScale && scale <= kLargestTensorScale))
-    refuse(tensor, "the inputs' scale cannot be used", "a number in [2^-60, 2^60]", std::to_string(scale));
+    refuse(tensor, "the inputs' scale cannot be used", "a number in [2^-60, 2^60]",
+           std::to_string(scale));
   return scale;
 }
 
@@ -296,7 +298,9 @@ std::optional<CodebookSet> Weights::codebooks() const {
 }
 
 std::optional<QuantizedWeight> Weights::packed_weight(const std::string& module) const {
-  if (neap_) return neap_->packs(module) ? std::optional<QuantizedWeight>(decode_lobcq(module)) : std::nullopt;
+  if (neap_)
+    return neap_->packs(module) ? std::optional<QuantizedWeight>(decode_lobcq(module))
+                                : std::nullopt;
   const PackedGrid* grid = packed(module);
   return grid ? std::optional<QuantizedWeight>(decode(module, *grid)) : std::nullopt;
 }
@@ -329,14 +333,16 @@ std::vector<float> Weights::vector(const std::string& name) const {
   return checkpoint_.read(checkpoint_.info(name));
 }
 
-// The format's own arithmetic where both sides are in it; else dense, on inputs that were coded or not.
+// The format's own arithmetic where both sides are in it; else dense, on inputs that were coded or
+// not.
 std::unique_ptr<const Linear> Weights::linear(std::int64_t layer, Role role, Precision precision,
                                               const InputCoder& inputs) const {
   const std::string module = file_name(layer, role_names(role));
   std::optional<InputEncoder> coding = inputs ? inputs(module) : std::nullopt;
   const bool lobcq = neap_ && neap_->packs(module);
   if (coding && lobcq && coding->encoder->layout().block_array == neap_->layout.block_array)
-    return make_coded_linear(decode_lobcq(module), weight_codebooks_, bias(layer, role), *std::move(coding));
+    return make_coded_linear(decode_lobcq(module), weight_codebooks_, bias(layer, role),
+                             *std::move(coding));
   auto dense = make_dense_linear(weight(layer, role), bias(layer, role), precision);
   return coding ? make_input_coding_linear(std::move(dense), *std::move(coding)) : std::move(dense);
 }

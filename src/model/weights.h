@@ -44,7 +44,7 @@ class Weights {
 
   // Reading releases the file's pages: what is read twice is read from disk or the page cache
   // again.
-  Matrix<float> weight(std::int64_t layer, Role role) const;     // (out, in)
+  Matrix<float> weight(std::int64_t layer, Role role) const;  // (out, in)
   // A module ("model.layers.0.mlp.up_proj") as it is stored, or nothing if that is dense.
   std::optional<QuantizedWeight> packed_weight(const std::string& module) const;
   // What the checkpoint says of a module's inputs.

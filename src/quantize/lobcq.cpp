@@ -16,12 +16,14 @@ TableLayout table_layout(const CodebookSet& set, float tensor_scale) {
     for (std::size_t i = 0; i < book.size(); ++i) table[i] = book[i];
   }
   // In order: a scale's place in the list, counted from 1, is its bit pattern.
-  for (E4m3 bits = 1; bits <= kE4m3Largest; ++bits) layout.scales.push_back(tensor_scale * e4m3_to_float(bits));
+  for (E4m3 bits = 1; bits <= kE4m3Largest; ++bits)
+    layout.scales.push_back(tensor_scale * e4m3_to_float(bits));
   return layout;
 }
 
 E4m3 scale_bits(std::int32_t scale) {
-  return scale >= 0 ? static_cast<E4m3>(scale) : static_cast<E4m3>(kE4m3Sign | static_cast<E4m3>(-scale));
+  return scale >= 0 ? static_cast<E4m3>(scale)
+                    : static_cast<E4m3>(kE4m3Sign | static_cast<E4m3>(-scale));
 }
 
 template <class T>
@@ -37,7 +39,8 @@ LobcqTensor to_lobcq(const TableTensor& tables, const LobcqLayout& layout, float
                      .selectors = values_of(tables.selectors),
                      .scales = {},
                      .tensor_scale = tensor_scale};
-  for (const std::int32_t scale : values_of(tables.scales)) tensor.scales.push_back(scale_bits(scale));
+  for (const std::int32_t scale : values_of(tables.scales))
+    tensor.scales.push_back(scale_bits(scale));
   return tensor;
 }
 
@@ -48,10 +51,11 @@ LobcqTensor round_to_lobcq(MatrixView<const float> weight, const CodebookSet& se
   return LobcqEncoder(set.layout, set.weights).encode(weight, tensor_scale, ScaleChoice::search);
 }
 
-LobcqSolution solve_lobcq(const LayerSystem& system, MatrixView<const float> weight, const CodebookSet& set,
-                          const SolveOptions& options) {
+LobcqSolution solve_lobcq(const LayerSystem& system, MatrixView<const float> weight,
+                          const CodebookSet& set, const SolveOptions& options) {
   const float tensor_scale = tensor_scale_for(largest_magnitude(weight));
-  TableSolution solution = solve_table_layer(system, weight, table_layout(set, tensor_scale), options);
+  TableSolution solution =
+      solve_table_layer(system, weight, table_layout(set, tensor_scale), options);
   return {to_lobcq(solution.tensor, set.layout, tensor_scale), solution.report};
 }
 

@@ -8,7 +8,8 @@
 namespace neap {
 namespace {
 
-std::string text_of(const Checkpoint& checkpoint, const ModelConfig& config, const Layouts& layouts) {
+std::string text_of(const Checkpoint& checkpoint, const ModelConfig& config,
+                    const Layouts& layouts) {
   return output_config(checkpoint, config, *make_pack_quantized_format(), widened(layouts));
 }
 
@@ -105,8 +106,7 @@ TEST(OutputConfig, AGgufsModelIsReadBackAsTheSameModel) {
        {"llama2", "llama-bias", "llama-linear", "qwen2", "qwen3", "smollm2", "smollm3"}) {
     const Checkpoint checkpoint = Checkpoint::open(golden_gguf(name));
     ModelConfig expected = read_config(checkpoint);
-    const std::string text =
-        text_of(checkpoint, expected, uniform_layouts(expected, {4, 0, true}));
+    const std::string text = text_of(checkpoint, expected, uniform_layouts(expected, {4, 0, true}));
     ModelConfig found = config_from_json(text, "config.json");
     found.dtype = expected.dtype;
     EXPECT_NEAR(found.norm_epsilon, expected.norm_epsilon, 1e-7 * expected.norm_epsilon);

@@ -1,4 +1,5 @@
-// Neap's own container: written, read back and compared as every output is, and its bytes of version 1.
+// Neap's own container: written, read back and compared as every output is, and its bytes of
+// version 1.
 #include <cmath>
 #include <fstream>
 #include <numeric>
@@ -26,8 +27,8 @@ WeightLayouts all_layers(const ModelConfig& config, const LobcqLayout& layout) {
 class NeapFormatTest : public ScratchTest {
  protected:
   // Random tensors of every module; what was written.
-  std::map<std::string, DecidedLayer> export_random(const Weights& source, const CodebookSet& set, InputScales inputs,
-                                                    const std::string& name) {
+  std::map<std::string, DecidedLayer> export_random(const Weights& source, const CodebookSet& set,
+                                                    InputScales inputs, const std::string& name) {
     const WeightLayouts layouts = all_layers(source.config(), set.layout);
     ModelWriter writer(source, layouts, make_neap_format(set, inputs), {.output = at(name)});
     std::map<std::string, DecidedLayer> layers;
@@ -36,7 +37,8 @@ class NeapFormatTest : public ScratchTest {
       const Shape shape = linear_shape(source.config(), module);
       DecidedLayer& layer = layers[module];
       layer.weight = random_lobcq(set.layout, shape[0], shape[1], ++seed);
-      if (inputs == InputScales::fixed) layer.input_scale = std::ldexp(1.0f, -static_cast<int>(seed));
+      if (inputs == InputScales::fixed)
+        layer.input_scale = std::ldexp(1.0f, -static_cast<int>(seed));
       writer.write(module, layer);
     }
     writer.finish();
@@ -46,7 +48,8 @@ class NeapFormatTest : public ScratchTest {
 
 TEST_F(NeapFormatTest, EveryArchitectureAndWayToEncodeInputsIsReadBack) {
   const LobcqLayout layout{.block_array = 32, .block = 4, .codebooks = 16};
-  for (const std::string name : {"llama-bias", "llama31", "qwen2-sliding-sharded", "qwen3", "smollm3"}) {
+  for (const std::string name :
+       {"llama-bias", "llama31", "qwen2-sliding-sharded", "qwen3", "smollm3"}) {
     for (const InputScales inputs : {InputScales::none, InputScales::fixed, InputScales::dynamic}) {
       const CodebookSet set = random_set(layout);
       const std::string folder = name + std::to_string(static_cast<int>(inputs));
@@ -85,15 +88,16 @@ TEST_F(NeapFormatTest, AnOutputIsNotQuantizedAgain) {
   export_random(open_weights(golden_model("llama31")), random_set({}), InputScales::none, "a");
   const Weights output = open_weights(at("a"));
   const Error error = error_of([&] {
-    ModelWriter(output, all_layers(output.config(), {}), make_neap_format(random_set({}), InputScales::none),
-                {.output = at("b")});
+    ModelWriter(output, all_layers(output.config(), {}),
+                make_neap_format(random_set({}), InputScales::none), {.output = at("b")});
   });
   EXPECT_EQ(error.code(), ErrorCode::unsupported);
 }
 
 // Every byte of the file is either noticed by the readers or by the comparison.
 TEST_F(NeapFormatTest, VerificationNoticesAFlippedBitAnywhere) {
-  const auto layers = export_random(open_weights(golden_model("llama2")), random_set({}), InputScales::fixed, "out");
+  const auto layers = export_random(open_weights(golden_model("llama2")), random_set({}),
+                                    InputScales::fixed, "out");
   Expectation expected;
   const Checkpoint output = Checkpoint::open(at("out"));
   for (const TensorInfo& info : output.tensors()) {
@@ -145,8 +149,13 @@ std::string hex(std::span<const std::byte> bytes) {
 // Version 1 stays what it is: written out by hand from docs/formats.
 TEST_F(NeapFormatTest, BytesOfVersionOne) {
   const LobcqLayout layout{.block_array = 16, .block = 8, .codebooks = 4};
-  LobcqTensor tensor{.layout = layout, .rows = 2, .cols = 18, .codes = {}, .selectors = {},
-                     .scales = {0x38, 0xb9, 0x00, 0x7e}, .tensor_scale = 0.25f};
+  LobcqTensor tensor{.layout = layout,
+                     .rows = 2,
+                     .cols = 18,
+                     .codes = {},
+                     .selectors = {},
+                     .scales = {0x38, 0xb9, 0x00, 0x7e},
+                     .tensor_scale = 0.25f};
   tensor.codes.resize(36);
   std::iota(tensor.codes.begin(), tensor.codes.begin() + 16, std::uint8_t{0});
   tensor.codes[16] = 9, tensor.codes[17] = 10, tensor.codes[34] = 15, tensor.codes[35] = 1;
@@ -157,11 +166,19 @@ TEST_F(NeapFormatTest, BytesOfVersionOne) {
   const auto parts = format->parts(layout, {2, 18});
   const auto bytes = format->encode({tensor, 4.0f});
   const std::vector<std::pair<std::string, std::string>> expected = {
-      {".weight_packed", "1032547698badcfea9000000" "00000000000000001f000000"},
-      {".weight_selector", "39" "20"},
-      {".weight_scale", "38b9" "007e"},
+      {".weight_packed",
+       "1032547698badcfea9000000"
+       "00000000000000001f000000"},
+      {".weight_selector",
+       "39"
+       "20"},
+      {".weight_scale",
+       "38b9"
+       "007e"},
       {".weight_global_scale", "0000803e"},
-      {".weight_shape", "0200000000000000" "1200000000000000"},
+      {".weight_shape",
+       "0200000000000000"
+       "1200000000000000"},
       {".input_global_scale", "00008040"}};
   ASSERT_EQ(parts.size(), expected.size());
   ASSERT_EQ(bytes.size(), expected.size());
@@ -175,9 +192,10 @@ TEST_F(NeapFormatTest, BytesOfVersionOne) {
   EXPECT_EQ(hex(shared[0].bytes).substr(0, 32), "f8f9fafbfcfdfeff0001020304050607");
   EXPECT_EQ(shared[1].spec.name, "lobcq.activation_codebooks");
   const Weights source = open_weights(golden_model("llama31"));
-  EXPECT_EQ(format->quantization_config(source.config(), all_layers(source.config(), layout)).dump(),
-            R"({"quant_method":"neap","version":1,"scheme":"lobcq","block_array":16,"block":8,"num_codebooks":4,)"
-            R"("activations":"static","ignore":["lm_head"]})");
+  EXPECT_EQ(
+      format->quantization_config(source.config(), all_layers(source.config(), layout)).dump(),
+      R"({"quant_method":"neap","version":1,"scheme":"lobcq","block_array":16,"block":8,"num_codebooks":4,)"
+      R"("activations":"static","ignore":["lm_head"]})");
 }
 
 }  // namespace

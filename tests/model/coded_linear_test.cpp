@@ -19,14 +19,16 @@ InputEncoder encoder_for(const LobcqLayout& layout, std::optional<float> tensor_
 }
 
 // What the format's own multiply gives, one token after the other.
-Matrix<float> judged(const InputEncoder& inputs, const LobcqTensor& weight, const Codebooks& codebooks,
-                     std::span<const float> bias, const Matrix<float>& x) {
+Matrix<float> judged(const InputEncoder& inputs, const LobcqTensor& weight,
+                     const Codebooks& codebooks, std::span<const float> bias,
+                     const Matrix<float>& x) {
   Matrix<float> y(x.rows(), static_cast<std::size_t>(weight.rows));
   for (std::size_t t = 0; t < x.rows(); ++t) {
     const MatrixView<const float> token = x.view().row_range(t, 1);
-    const float scale = inputs.tensor_scale ? *inputs.tensor_scale : tensor_scale_for(largest_magnitude(token));
-    multiply(inputs.encoder->encode(token, scale, ScaleChoice::maximum), inputs.codebooks, weight, codebooks,
-             y.view().row_range(t, 1));
+    const float scale =
+        inputs.tensor_scale ? *inputs.tensor_scale : tensor_scale_for(largest_magnitude(token));
+    multiply(inputs.encoder->encode(token, scale, ScaleChoice::maximum), inputs.codebooks, weight,
+             codebooks, y.view().row_range(t, 1));
     for (std::size_t o = 0; o < bias.size(); ++o) y(t, o) += bias[o];
   }
   return y;
@@ -40,12 +42,15 @@ TEST(CodedLinear, GivesTheBitsOfTheFormatsMultiplication) {
   std::uint32_t seed = 0;
   for (const LobcqLayout& layout : every_layout()) {
     if (layout.block == 4) continue;
-    const std::size_t rows = 1 + 37 * (seed % 4), cols = 30 + 61 * (seed % 3), tokens = seed % 2 ? 3 : 70;
+    const std::size_t rows = 1 + 37 * (seed % 4), cols = 30 + 61 * (seed % 3),
+                      tokens = seed % 2 ? 3 : 70;
     const Codebooks codebooks = random_codebooks(layout, ++seed);
-    const LobcqTensor weight = random_lobcq(layout, static_cast<std::int64_t>(rows), static_cast<std::int64_t>(cols), seed);
+    const LobcqTensor weight = random_lobcq(layout, static_cast<std::int64_t>(rows),
+                                            static_cast<std::int64_t>(cols), seed);
     Matrix<float> x = random_matrix(tokens, cols, 3.f, "x");
     std::fill_n(x.row(tokens - 1), cols, 0.f);  // a token of zeros
-    const std::vector<float> bias = seed % 3 ? random_values(rows, 1.f, 0, "bias") : std::vector<float>();
+    const std::vector<float> bias =
+        seed % 3 ? random_values(rows, 1.f, 0, "bias") : std::vector<float>();
     for (const auto& scale : {std::optional<float>(), std::optional<float>(0x1p-9f)}) {
       const InputEncoder inputs = encoder_for(layout, scale);
       const auto linear = make_coded_linear(weight, codebooks, bias, inputs);
@@ -61,11 +66,13 @@ TEST(CodedLinear, GivesTheBitsOfTheFormatsMultiplication) {
 TEST(CodedLinear, ABatchAndThreadsChangeNothing) {
   const LobcqLayout layout;
   const Codebooks codebooks = random_codebooks(layout, 1);
-  const auto linear = make_coded_linear(random_lobcq(layout, 600, 200, 2), codebooks, {}, encoder_for(layout, {}));
+  const auto linear =
+      make_coded_linear(random_lobcq(layout, 600, 200, 2), codebooks, {}, encoder_for(layout, {}));
   const Matrix<float> x = random_matrix(131, 200, 1.f, "x");
   Matrix<float> all(131, 600), one_by_one(131, 600), on_three(131, 600);
   linear->apply(x, all);
-  for (std::size_t t = 0; t < 131; ++t) linear->apply(x.view().row_range(t, 1), one_by_one.view().row_range(t, 1));
+  for (std::size_t t = 0; t < 131; ++t)
+    linear->apply(x.view().row_range(t, 1), one_by_one.view().row_range(t, 1));
   const ThreadScope threads(3);
   linear->apply(x, on_three);
   EXPECT_TRUE(same_bits(all, one_by_one));
@@ -74,8 +81,8 @@ TEST(CodedLinear, ABatchAndThreadsChangeNothing) {
 
 TEST(CodedLinear, AnInputThatIsNotFiniteIsAnError) {
   const LobcqLayout layout;
-  const auto linear =
-      make_coded_linear(random_lobcq(layout, 8, 64, 2), random_codebooks(layout, 1), {}, encoder_for(layout, 1.f));
+  const auto linear = make_coded_linear(random_lobcq(layout, 8, 64, 2), random_codebooks(layout, 1),
+                                        {}, encoder_for(layout, 1.f));
   Matrix<float> x = random_matrix(5, 64, 1.f, "x"), y(5, 8);
   x(3, 9) = std::numeric_limits<float>::quiet_NaN();
   EXPECT_THROW(linear->apply(x, y), Error);

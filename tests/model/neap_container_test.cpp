@@ -1,4 +1,5 @@
-// Reading Neap's own container: what it says is what is run, and whatever is wrong with it is refused.
+// Reading Neap's own container: what it says is what is run, and whatever is wrong with it is
+// refused.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -39,7 +40,8 @@ class NeapContainer : public testing::Test {
     model_.tensors.erase(kModule + ".weight");
     const auto parts = lobcq_parts(kLayout, 44, 64);
     auto bytes = encode_lobcq_parts(tensor_);
-    for (std::size_t i = 0; i < parts.size(); ++i) put(kModule + parts[i].suffix, parts[i].type, parts[i].shape, bytes[i]);
+    for (std::size_t i = 0; i < parts.size(); ++i)
+      put(kModule + parts[i].suffix, parts[i].type, parts[i].shape, bytes[i]);
     put(kModule + std::string(kInputScale), DType::f32, {1}, bytes_of(0.5f));
     put(std::string(kWeightCodebooks), DType::i8, {4, 16}, encode_codebooks(weights_));
     put(std::string(kActivationCodebooks), DType::i8, {4, 16}, encode_codebooks(activations_));
@@ -60,7 +62,8 @@ class NeapContainer : public testing::Test {
       ADD_FAILURE() << "accepted; wanted: " << words[0];
     } catch (const Error& error) {
       for (const std::string& word : words) {
-        EXPECT_NE(std::string(error.what()).find(word), std::string::npos) << error.what() << " lacks " << word;
+        EXPECT_NE(std::string(error.what()).find(word), std::string::npos)
+            << error.what() << " lacks " << word;
       }
     }
   }
@@ -108,8 +111,9 @@ TEST_F(NeapContainer, EveryTensorIsNeededAndNoneMayBeLeftOver) {
   const auto whole = model_.tensors;
   for (const std::string& name :
        {kModule + ".weight_packed", kModule + ".weight_selector", kModule + ".weight_scale",
-        kModule + ".weight_global_scale", kModule + ".weight_shape", kModule + ".input_global_scale",
-        std::string("lobcq.weight_codebooks"), std::string("lobcq.activation_codebooks")}) {
+        kModule + ".weight_global_scale", kModule + ".weight_shape",
+        kModule + ".input_global_scale", std::string("lobcq.weight_codebooks"),
+        std::string("lobcq.activation_codebooks")}) {
     model_.tensors.erase(name);
     expect_refused({name});
     model_.tensors = whole;
@@ -117,7 +121,8 @@ TEST_F(NeapContainer, EveryTensorIsNeededAndNoneMayBeLeftOver) {
   put("lobcq.other", DType::i8, {1}, {std::byte{0}});
   expect_refused({"lobcq.other"});
   model_.tensors = whole;
-  model_.config["quantization_config"]["activations"] = "dynamic";  // which has no scale in the file
+  model_.config["quantization_config"]["activations"] =
+      "dynamic";  // which has no scale in the file
   expect_refused({kModule + ".input_global_scale"});
 }
 
@@ -148,13 +153,14 @@ TEST_F(NeapContainer, ValuesThatMeanNothingAreRefused) {
     expect_refused({"model.safetensors", name});
     model_.tensors = whole;
   };
-  refused(kModule + ".weight_scale", 5, 0x7f);   // NaN
-  refused(kModule + ".weight_scale", 5, 0x80);   // -0
+  refused(kModule + ".weight_scale", 5, 0x7f);  // NaN
+  refused(kModule + ".weight_scale", 5, 0x80);  // -0
   refused(kModule + ".weight_shape", 0, 45);
-  refused("lobcq.weight_codebooks", 0, 32);      // out of range
-  refused("lobcq.weight_codebooks", 1, 0x80);    // descends
+  refused("lobcq.weight_codebooks", 0, 32);    // out of range
+  refused("lobcq.weight_codebooks", 1, 0x80);  // descends
   refused("lobcq.activation_codebooks", 63, 0xe1);
-  for (const float scale : {0.f, -1.f, 0x1p-61f, 0x1p61f, std::numeric_limits<float>::quiet_NaN()}) {
+  for (const float scale :
+       {0.f, -1.f, 0x1p-61f, 0x1p61f, std::numeric_limits<float>::quiet_NaN()}) {
     for (const char* suffix : {".input_global_scale", ".weight_global_scale"}) {
       model_.tensors[kModule + suffix].bytes = bytes_of(scale);
       expect_refused({"model.safetensors", kModule + suffix});
@@ -172,7 +178,8 @@ TEST_F(NeapContainer, AConfigurationOfAnotherKindIsRefusedByKey) {
     model_.config = whole;
   };
   const Json absent(Json::value_t::discarded);
-  for (const char* key : {"version", "scheme", "block_array", "block", "num_codebooks", "activations", "ignore"}) {
+  for (const char* key :
+       {"version", "scheme", "block_array", "block", "num_codebooks", "activations", "ignore"}) {
     refused(key, absent);
   }
   refused("version", 2);
@@ -191,7 +198,8 @@ TEST_F(NeapContainer, AConfigurationOfAnotherKindIsRefusedByKey) {
 TEST(NeapConfig, SaysInJsonWhatItIs) {
   for (const InputScales inputs : {InputScales::none, InputScales::fixed, InputScales::dynamic}) {
     const NeapConfig config{.layout = {128, 2, 16}, .inputs = inputs, .ignore = {"a", "lm_head"}};
-    const std::string text = Json{{"quantization_config", Json::parse(config.to_json().dump())}}.dump();
+    const std::string text =
+        Json{{"quantization_config", Json::parse(config.to_json().dump())}}.dump();
     const auto found = NeapConfig::from_config(text, "config.json");
     ASSERT_TRUE(found.has_value());
     EXPECT_EQ(found->layout, config.layout);
@@ -201,7 +209,9 @@ TEST(NeapConfig, SaysInJsonWhatItIs) {
     EXPECT_TRUE(found->packs("b"));
   }
   EXPECT_FALSE(NeapConfig::from_config("{}", "config.json").has_value());
-  EXPECT_FALSE(NeapConfig::from_config(R"({"quantization_config": {"quant_method": "gptq"}})", "config.json").has_value());
+  EXPECT_FALSE(
+      NeapConfig::from_config(R"({"quantization_config": {"quant_method": "gptq"}})", "config.json")
+          .has_value());
 }
 
 }  // namespace

@@ -24,7 +24,8 @@ CodebookSet plain_set(const LobcqLayout& layout) {
   for (int c = 0; c < layout.codebooks; ++c) {
     Codebook book;
     for (int i = 0; i < kCodebookEntries; ++i) {
-      book[static_cast<std::size_t>(i)] = static_cast<std::int8_t>((2 * i - 15) * (31 - 24 * c / layout.codebooks) / 15);
+      book[static_cast<std::size_t>(i)] =
+          static_cast<std::int8_t>((2 * i - 15) * (31 - 24 * c / layout.codebooks) / 15);
     }
     set.weights.push_back(book);
     set.activations.push_back(book);
@@ -32,11 +33,13 @@ CodebookSet plain_set(const LobcqLayout& layout) {
   return set;
 }
 
-double squared_error(const LobcqTensor& tensor, const Codebooks& codebooks, const Matrix<float>& weight) {
+double squared_error(const LobcqTensor& tensor, const Codebooks& codebooks,
+                     const Matrix<float>& weight) {
   Matrix<float> found(weight.rows(), weight.cols());
   dequantize(tensor, codebooks, 0, tensor.rows, found);
   double sum = 0;
-  for (std::size_t i = 0; i < weight.rows() * weight.cols(); ++i) sum += std::pow(found.data()[i] - weight.data()[i], 2);
+  for (std::size_t i = 0; i < weight.rows() * weight.cols(); ++i)
+    sum += std::pow(found.data()[i] - weight.data()[i], 2);
   return sum;
 }
 
@@ -76,9 +79,10 @@ TEST(Lobcq, RoundingIsNearerThanDecodingInWeights) {
   const Matrix<float> weight = random_matrix(40, 200, 3);
   const LobcqTensor rounded = round_to_lobcq(weight, set);
   check_invariants(rounded);
-  const LobcqTensor by_maximum =
-      LobcqEncoder(set.layout, set.weights).encode(weight, rounded.tensor_scale, ScaleChoice::maximum);
-  EXPECT_LT(squared_error(rounded, set.weights, weight), squared_error(by_maximum, set.weights, weight));
+  const LobcqTensor by_maximum = LobcqEncoder(set.layout, set.weights)
+                                     .encode(weight, rounded.tensor_scale, ScaleChoice::maximum);
+  EXPECT_LT(squared_error(rounded, set.weights, weight),
+            squared_error(by_maximum, set.weights, weight));
 }
 
 namespace fs = std::filesystem;
@@ -92,7 +96,8 @@ class QuantizeLobcq : public testing::Test {
  protected:
   void SetUp() override {
     std::string text;
-    for (int i = 0; i < 60; ++i) text += "Line " + std::to_string(i * i) + " of the calibration text.\n";
+    for (int i = 0; i < 60; ++i)
+      text += "Line " + std::to_string(i * i) + " of the calibration text.\n";
     text_ = folder_.write("text.txt", text);
     books_ = folder_.write("books.json", to_json(plain_set({})));
     model_ = test::tiny_model(folder_, "llama31");
@@ -126,26 +131,32 @@ TEST_F(QuantizeLobcq, EveryMethodWritesAModelThatRuns) {
     const std::vector<TokenId> tokens(12, 70);
     Matrix<float> states(12, static_cast<std::size_t>(model->config().hidden));
     model->forward(tokens, 12, states);
-    for (std::size_t i = 0; i < states.rows() * states.cols(); ++i) ASSERT_TRUE(std::isfinite(states.data()[i]));
+    for (std::size_t i = 0; i < states.rows() * states.cols(); ++i)
+      ASSERT_TRUE(std::isfinite(states.data()[i]));
     EXPECT_EQ(report.layers.size(), 7u * static_cast<std::size_t>(model->config().layers));
-    for (const LayerRecord& layer : report.layers) EXPECT_EQ(std::get<LobcqLayout>(layer.layout), LobcqLayout());
+    for (const LayerRecord& layer : report.layers)
+      EXPECT_EQ(std::get<LobcqLayout>(layer.layout), LobcqLayout());
   }
 }
 
 TEST_F(QuantizeLobcq, ThreadCountDoesNotChangeTheBytes) {
   for (const Method method : {Method::rtn, Method::ojbkq}) {
-    QuantizeOptions one = options("one-" + name_of(method), method), three = options("three-" + name_of(method), method);
+    QuantizeOptions one = options("one-" + name_of(method), method),
+                    three = options("three-" + name_of(method), method);
     one.threads = 1;
     three.threads = 3;
     const std::string a = run(one).output, b = run(three).output;
-    EXPECT_EQ(contents(a + "/model.safetensors"), contents(b + "/model.safetensors")) << name_of(method);
+    EXPECT_EQ(contents(a + "/model.safetensors"), contents(b + "/model.safetensors"))
+        << name_of(method);
     EXPECT_EQ(contents(a + "/config.json"), contents(b + "/config.json"));
   }
 }
 
 TEST_F(QuantizeLobcq, InputScalesComeFromCalibrationWhereThereIsOne) {
   const std::string module = "model.layers.0.mlp.down_proj";
-  const auto inputs_of = [&](const QuantizeOptions& o) { return open(run(o).output).stored_inputs(module); };
+  const auto inputs_of = [&](const QuantizeOptions& o) {
+    return open(run(o).output).stored_inputs(module);
+  };
   const auto calibrated = inputs_of(options("ojbkq", Method::ojbkq));
   ASSERT_TRUE(calibrated.has_value());
   EXPECT_TRUE(calibrated->tensor_scale.has_value());
@@ -154,7 +165,8 @@ TEST_F(QuantizeLobcq, InputScalesComeFromCalibrationWhereThereIsOne) {
   rounded.calibration_files = {text_};
   rounded.output = folder_ / "rtn-calibrated";
   EXPECT_TRUE(inputs_of(rounded)->tensor_scale.has_value());
-  EXPECT_EQ(open(folder_ / "rtn").packed_weight(module), open(folder_ / "rtn-calibrated").packed_weight(module));
+  EXPECT_EQ(open(folder_ / "rtn").packed_weight(module),
+            open(folder_ / "rtn-calibrated").packed_weight(module));
   QuantizeOptions weights_only = options("weights", Method::rtn);
   weights_only.recipe.lobcq.weights_only = true;
   EXPECT_FALSE(inputs_of(weights_only).has_value());
@@ -194,7 +206,9 @@ TEST_F(QuantizeLobcq, AWeightThatIsNotANumberIsNamed) {
     run(options("out", Method::rtn));
     FAIL() << "accepted";
   } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("model.layers.1.mlp.up_proj.weight"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("model.layers.1.mlp.up_proj.weight"),
+              std::string::npos)
+        << error.what();
   }
   EXPECT_FALSE(fs::exists(folder_ / "out"));
 }
