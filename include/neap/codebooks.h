@@ -1,6 +1,6 @@
-// LO-BCQ's codebooks (arXiv 2502.05376): the tables that a model's 4-bit codes point into. Few, tiny, and
-// the same for every model. docs/formats/lobcq.md says how a tensor uses them, docs/algorithms/lobcq.md how
-// they are found.
+// LO-BCQ's codebooks (arXiv 2502.05376): the tables that a model's 4-bit codes point into. Few,
+// tiny, and the same for every model. docs/formats/lobcq.md says how a tensor uses them,
+// docs/algorithms/lobcq.md how they are found.
 #pragma once
 
 #include <array>
@@ -21,7 +21,8 @@ struct LobcqLayout {
 
   bool valid() const;
   int selector_bits() const;  // log2(codebooks)
-  // Per row of `cols` values. The last array and the last block are shorter where the sizes do not divide.
+  // Per row of `cols` values. The last array and the last block are shorter where the sizes do not
+  // divide.
   std::int64_t arrays(std::int64_t cols) const;
   std::int64_t blocks(std::int64_t cols) const;
 
@@ -45,9 +46,9 @@ struct CodebookSet {
   bool operator==(const CodebookSet&) const = default;
 };
 
-// The set that Neap ships: fitted once, never changed. There is one for each number of codebooks, fitted at
-// blocks of 8 and block arrays of 64 and given for every block array. Throws Error(argument) for other
-// blocks, or a layout that is not valid.
+// The set that Neap ships: fitted once, never changed. There is one for each number of codebooks,
+// fitted at blocks of 8 and block arrays of 64 and given for every block array. Throws
+// Error(argument) for other blocks, or a layout that is not valid.
 CodebookSet universal_codebooks(const LobcqLayout& layout);
 
 // {"format": "neap-codebooks", "version": 1, "block_array", "block", "num_codebooks",
@@ -55,31 +56,33 @@ CodebookSet universal_codebooks(const LobcqLayout& layout);
 std::string to_json(const CodebookSet& set);
 // Whole or absent. Throws Error(io).
 void save_codebooks(const CodebookSet& set, const std::string& path);
-// Throws Error(io), or Error(format) naming the file and the key: JSON that is none, a key too few or too
-// many, another format or version, a wrong shape, a codebook that does not ascend, an entry out of range.
+// Throws Error(io), or Error(format) naming the file and the key: JSON that is none, a key too few
+// or too many, another format or version, a wrong shape, a codebook that does not ascend, an entry
+// out of range.
 CodebookSet read_codebooks(const std::string& path);
 
 // Where codebooks are fitted to.
 struct CodebookOptions {
   LobcqLayout layout;
-  std::vector<std::string> text;  // what activations come from; empty: text that the models write themselves
+  std::vector<std::string>
+      text;  // what activations come from; empty: text that the models write themselves
   enum class Layers { all, even, odd };
-  Layers layers = Layers::all;    // whose weights and inputs are looked at
-  bool synthetic = false;         // as much again of Gaussian, Laplace and Student-t arrays
-  std::int64_t samples = 0;       // windows of text per model; 0: all of it, 8 of self-written text
-  std::int64_t length = 2048;     // tokens of a window
+  Layers layers = Layers::all;  // whose weights and inputs are looked at
+  bool synthetic = false;       // as much again of Gaussian, Laplace and Student-t arrays
+  std::int64_t samples = 0;     // windows of text per model; 0: all of it, 8 of self-written text
+  std::int64_t length = 2048;   // tokens of a window
   std::int64_t reservoir = std::int64_t{1} << 17;  // blocks of each kind that the fit sees
   int starts = 4;
-  int rounds = 8;                 // at most, of choosing scales and codebooks in turn
+  int rounds = 8;  // at most, of choosing scales and codebooks in turn
   std::uint64_t seed = 42;
   std::vector<CodebookSet> compare;  // also measured on the same blocks; fitted at any block array
-  int threads = 0;                // 0: OpenMP's default
-  std::uint64_t max_memory = 0;   // bytes; 0: half of the machine's
+  int threads = 0;                   // 0: OpenMP's default
+  std::uint64_t max_memory = 0;      // bytes; 0: half of the machine's
   ProgressCallback progress;
 };
 
-// Errors are relative: the squared error of a row (a token's, for activations) over its squared norm, as the
-// mean over the rows from which the blocks are.
+// Errors are relative: the squared error of a row (a token's, for activations) over its squared
+// norm, as the mean over the rows from which the blocks are.
 struct CodebookReport {
   struct Step {
     std::string phase;  // "start 2, real entries", "start 2, integers", "round 3"
@@ -89,7 +92,8 @@ struct CodebookReport {
   struct Side {
     std::int64_t arrays_seen = 0, arrays_kept = 0;
     std::vector<Step> steps;
-    // Scales from the maximum: entries real, rounded, then improved as integers; then with searched scales.
+    // Scales from the maximum: entries real, rounded, then improved as integers; then with searched
+    // scales.
     double real_error = 0, rounded_error = 0, integer_error = 0, error = 0;
     double maximum_error = 0;      // of the final codebooks, scales from the maximum
     std::vector<double> compared;  // of options.compare, scales searched
@@ -99,8 +103,9 @@ struct CodebookReport {
   double seconds = 0, fit_seconds = 0;  // of all, and of what came after the forward passes
 };
 
-// Throws Error; for a progress callback that cancels too. Same models, text and options: the same codebooks, at
-// any thread count.
-CodebookReport make_codebooks(const std::vector<Checkpoint>& models, const CodebookOptions& options);
+// Throws Error; for a progress callback that cancels too. Same models, text and options: the same
+// codebooks, at any thread count.
+CodebookReport make_codebooks(const std::vector<Checkpoint>& models,
+                              const CodebookOptions& options);
 
 }  // namespace neap

@@ -36,7 +36,8 @@ Extent extent_of(const LobcqLayout& layout, std::int64_t cols, std::int64_t a) {
 }
 
 // The entries of a row, 0 in arrays of zeros.
-std::vector<int> entries_of_row(const LobcqTensor& tensor, const Codebooks& codebooks, std::int64_t row) {
+std::vector<int> entries_of_row(const LobcqTensor& tensor, const Codebooks& codebooks,
+                                std::int64_t row) {
   std::vector<int> entries(static_cast<std::size_t>(tensor.cols));
   const std::uint8_t* codes = tensor.codes.data() + row * tensor.cols;
   const std::uint8_t* selectors = tensor.selectors.data() + row * tensor.layout.blocks(tensor.cols);
@@ -56,10 +57,12 @@ bool LobcqLayout::valid() const {
 
 void require_valid(const LobcqLayout& layout) {
   if (layout.valid()) return;
-  throw Error(ErrorCode::argument, "no such block format",
-              {.expected = "block arrays of 16, 32, 64 or 128, blocks of 2, 4 or 8, and 2, 4, 8 or 16 codebooks",
-               .found = std::to_string(layout.block_array) + ", " + std::to_string(layout.block) + " and " +
-                        std::to_string(layout.codebooks)});
+  throw Error(
+      ErrorCode::argument, "no such block format",
+      {.expected =
+           "block arrays of 16, 32, 64 or 128, blocks of 2, 4 or 8, and 2, 4, 8 or 16 codebooks",
+       .found = std::to_string(layout.block_array) + ", " + std::to_string(layout.block) + " and " +
+                std::to_string(layout.codebooks)});
 }
 
 int LobcqLayout::selector_bits() const {
@@ -87,7 +90,8 @@ void check_invariants(const LobcqTensor& tensor) {
   NEAP_CHECK(tensor.codes.size() == static_cast<std::size_t>(tensor.rows * tensor.cols));
   NEAP_CHECK(tensor.selectors.size() == static_cast<std::size_t>(tensor.rows * blocks));
   NEAP_CHECK(tensor.scales.size() == static_cast<std::size_t>(tensor.rows * arrays));
-  NEAP_CHECK(tensor.tensor_scale >= kSmallestTensorScale && tensor.tensor_scale <= kLargestTensorScale);
+  NEAP_CHECK(tensor.tensor_scale >= kSmallestTensorScale &&
+             tensor.tensor_scale <= kLargestTensorScale);
   NEAP_CHECK(below(tensor.codes, kCodebookEntries) && below(tensor.selectors, layout.codebooks));
   for (std::int64_t r = 0; r < tensor.rows; ++r) {
     for (std::int64_t a = 0; a < arrays; ++a) {
@@ -130,8 +134,9 @@ void dequantize(const LobcqTensor& tensor, const Codebooks& codebooks, std::int6
   });
 }
 
-void multiply(const LobcqTensor& inputs, const Codebooks& input_codebooks, const LobcqTensor& weights,
-              const Codebooks& weight_codebooks, MatrixView<float> out) {
+void multiply(const LobcqTensor& inputs, const Codebooks& input_codebooks,
+              const LobcqTensor& weights, const Codebooks& weight_codebooks,
+              MatrixView<float> out) {
   const std::int64_t array = inputs.layout.block_array, cols = inputs.cols;
   NEAP_CHECK(weights.layout.block_array == array && weights.cols == cols);
   NEAP_CHECK(out.rows == static_cast<std::size_t>(inputs.rows) &&
@@ -148,8 +153,9 @@ void multiply(const LobcqTensor& inputs, const Codebooks& input_codebooks, const
         for (std::int64_t c = a * array; c < std::min((a + 1) * array, cols); ++c) {
           dot += x[static_cast<std::size_t>(c)] * w[static_cast<std::size_t>(c)];
         }
-        const float scales = e4m3_to_float(inputs.scales[static_cast<std::size_t>(t * arrays + a)]) *
-                             e4m3_to_float(weights.scales[static_cast<std::size_t>(o * arrays + a)]);
+        const float scales =
+            e4m3_to_float(inputs.scales[static_cast<std::size_t>(t * arrays + a)]) *
+            e4m3_to_float(weights.scales[static_cast<std::size_t>(o * arrays + a)]);
         sum = std::fma(static_cast<float>(dot), scales, sum);
       }
       out(static_cast<std::size_t>(t), static_cast<std::size_t>(o)) = sum * tensor_scales;
@@ -160,7 +166,8 @@ void multiply(const LobcqTensor& inputs, const Codebooks& input_codebooks, const
 double bits_per_weight(const LobcqLayout& layout, std::int64_t rows, std::int64_t cols) {
   const std::int64_t row_bytes =
       packed_code_bytes(layout, cols) + packed_selector_bytes(layout, cols) + layout.arrays(cols);
-  return static_cast<double>(8 * rows * row_bytes) / (static_cast<double>(rows) * static_cast<double>(cols));
+  return static_cast<double>(8 * rows * row_bytes) /
+         (static_cast<double>(rows) * static_cast<double>(cols));
 }
 
 }  // namespace neap

@@ -61,7 +61,9 @@ std::uint8_t nearest_code(const Codebook& codebook, int n) {
   int best = 0;
   for (int i = 1; i < kCodebookEntries; ++i) {
     const auto at = static_cast<std::size_t>(i);
-    if (std::abs(n - 64 * codebook[at]) < std::abs(n - 64 * codebook[static_cast<std::size_t>(best)])) best = i;
+    if (std::abs(n - 64 * codebook[at]) <
+        std::abs(n - 64 * codebook[static_cast<std::size_t>(best)]))
+      best = i;
   }
   return static_cast<std::uint8_t>(best);
 }
@@ -85,11 +87,14 @@ ArrayErrors errors(const LobcqTables& tables, const float* x, int count, float r
 
 // Calls decide(block, first, width, selector) for every block. False if every n is 0.
 template <class Decide>
-bool for_each_block(const LobcqTables& tables, const Points& points, int count, const Decide& decide) {
-  if (std::all_of(points.begin(), points.end(), [](std::int16_t n) { return n == 0; })) return false;
+bool for_each_block(const LobcqTables& tables, const Points& points, int count,
+                    const Decide& decide) {
+  if (std::all_of(points.begin(), points.end(), [](std::int16_t n) { return n == 0; }))
+    return false;
   for (int first = 0; first < count; first += tables.block) {
     const int width = std::min(tables.block, count - first);
-    decide(first / tables.block, first, width, choose(tables, points.data() + first, width).selector);
+    decide(first / tables.block, first, width,
+           choose(tables, points.data() + first, width).selector);
   }
   return true;
 }
@@ -97,21 +102,23 @@ bool for_each_block(const LobcqTables& tables, const Points& points, int count, 
 bool encode(const LobcqTables& tables, const float* x, int count, float ratio, std::uint8_t* codes,
             std::uint8_t* selectors) {
   const Points points = points_of(x, count, ratio);
-  return for_each_block(tables, points, count, [&](int block, int first, int width, std::size_t selector) {
-    selectors[block] = static_cast<std::uint8_t>(selector);
-    for (int i = first; i < first + width; ++i) {
-      codes[i] = tables.tables[selector].code[place_of(points[static_cast<std::size_t>(i)])];
-    }
-  });
+  return for_each_block(
+      tables, points, count, [&](int block, int first, int width, std::size_t selector) {
+        selectors[block] = static_cast<std::uint8_t>(selector);
+        for (int i = first; i < first + width; ++i) {
+          codes[i] = tables.tables[selector].code[place_of(points[static_cast<std::size_t>(i)])];
+        }
+      });
 }
 
 bool entries(const LobcqTables& tables, const float* x, int count, float ratio, std::int8_t* out) {
   const Points points = points_of(x, count, ratio);
-  return for_each_block(tables, points, count, [&](int, int first, int width, std::size_t selector) {
-    for (int i = first; i < first + width; ++i) {
-      out[i] = tables.tables[selector].entry[place_of(points[static_cast<std::size_t>(i)])];
-    }
-  });
+  return for_each_block(
+      tables, points, count, [&](int, int first, int width, std::size_t selector) {
+        for (int i = first; i < first + width; ++i) {
+          out[i] = tables.tables[selector].entry[place_of(points[static_cast<std::size_t>(i)])];
+        }
+      });
 }
 
 constexpr LobcqLevel kScalar = {"scalar", largest, errors, encode, entries};

@@ -1,5 +1,5 @@
-// One block array at one given scale: the inner loops of codec/lobcq_encode.h, once per level of instructions. The
-// scalar level is the specification; every other gives the same integers.
+// One block array at one given scale: the inner loops of codec/lobcq_encode.h, once per level of
+// instructions. The scalar level is the specification; every other gives the same integers.
 #pragma once
 
 #include <array>
@@ -14,8 +14,8 @@ namespace neap {
 inline constexpr int kLongestArray = 128;
 
 // The threshold between two entries a < b of a codebook is at n = 32 (a + b), so that the code of n
-// depends on m = floor((n - 1) / 32) alone; beyond [-64, 63] nothing changes any more. 128 bytes, looked up
-// by m modulo 128, decide for a codebook.
+// depends on m = floor((n - 1) / 32) alone; beyond [-64, 63] nothing changes any more. 128 bytes,
+// looked up by m modulo 128, decide for a codebook.
 struct LobcqTables {
   struct Table {
     std::array<std::int8_t, 128> entry;
@@ -37,11 +37,13 @@ struct LobcqLevel {
   // The x of largest magnitude, the first of equal ones. NaN or infinity if there is any.
   float (*largest)(const float* x, int count);
   ArrayErrors (*errors)(const LobcqTables& tables, const float* x, int count, float ratio);
-  // Codes (one a value) and selectors (one a block). False, and nothing that can be used, if every n is 0.
-  bool (*encode)(const LobcqTables& tables, const float* x, int count, float ratio, std::uint8_t* codes,
-                 std::uint8_t* selectors);
+  // Codes (one a value) and selectors (one a block). False, and nothing that can be used, if every
+  // n is 0.
+  bool (*encode)(const LobcqTables& tables, const float* x, int count, float ratio,
+                 std::uint8_t* codes, std::uint8_t* selectors);
   // The same decisions, as the entries that they name.
-  bool (*entries)(const LobcqTables& tables, const float* x, int count, float ratio, std::int8_t* entries);
+  bool (*entries)(const LobcqTables& tables, const float* x, int count, float ratio,
+                  std::int8_t* entries);
 };
 
 // Those that this machine can run, the scalar one first and the fastest last.

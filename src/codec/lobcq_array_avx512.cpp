@@ -1,9 +1,10 @@
-// The AVX-512 level of codec/lobcq_array.h (F, BW, VL, DQ, VBMI): 64 values at a time. A codebook's table is two
-// registers, and vpermi2b looks up 64 entries in it at once.
+// The AVX-512 level of codec/lobcq_array.h (F, BW, VL, DQ, VBMI): 64 values at a time. A codebook's
+// table is two registers, and vpermi2b looks up 64 entries in it at once.
 //
-// A chunk's 64 values lie in two registers of 16-bit numbers. Blocks of 4 and 8 are cut in halves, all first halves in
-// one and all second halves in the other, in order: then a multiply-add of pairs in each and one sum of the two leave
-// a block in one or two 32-bit lanes. Blocks of 2 need no sum, and lie in order.
+// A chunk's 64 values lie in two registers of 16-bit numbers. Blocks of 4 and 8 are cut in halves,
+// all first halves in one and all second halves in the other, in order: then a multiply-add of
+// pairs in each and one sum of the two leave a block in one or two 32-bit lanes. Blocks of 2 need
+// no sum, and lie in order.
 #include <immintrin.h>
 
 #include "codec/lobcq_array.h"
@@ -14,11 +15,13 @@ namespace {
 constexpr int kChunk = 64;
 
 struct Chunk {
-  __m512i first, second;        // n, in the order above; 0 where there is no value
+  __m512i first, second;          // n, in the order above; 0 where there is no value
   __mmask32 in_first, in_second;  // where there is one
 };
 
-__mmask64 first_bits(int count) { return count >= kChunk ? ~__mmask64{0} : (__mmask64{1} << count) - 1; }
+__mmask64 first_bits(int count) {
+  return count >= kChunk ? ~__mmask64{0} : (__mmask64{1} << count) - 1;
+}
 
 // Place in the chunk of the i-th number of the first (second: of the second) register.
 template <int block>
@@ -50,14 +53,16 @@ constexpr Order<block> kOrder = make_order<block>();
 __m512i fixed_points_16(const float* x, __mmask16 there, __m512 ratio) {
   const __m512 limit = _mm512_set1_ps(4095.0f);
   const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(there, x), ratio);
-  const __m512 clamped = _mm512_max_ps(_mm512_min_ps(scaled, limit), _mm512_sub_ps(_mm512_setzero_ps(), limit));
+  const __m512 clamped =
+      _mm512_max_ps(_mm512_min_ps(scaled, limit), _mm512_sub_ps(_mm512_setzero_ps(), limit));
   return _mm512_cvtps_epi32(clamped);  // to nearest even
 }
 
 __m512i fixed_points_32(const float* x, __mmask32 there, __m512 ratio) {
   const __m512i a = fixed_points_16(x, static_cast<__mmask16>(there), ratio);
   const __m512i b = fixed_points_16(x + 16, static_cast<__mmask16>(there >> 16), ratio);
-  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)), _mm512_cvtepi32_epi16(b), 1);
+  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)),
+                            _mm512_cvtepi32_epi16(b), 1);
 }
 
 template <int block>
@@ -87,8 +92,8 @@ __m512i look_up(const void* table, __m512i place) {
   return _mm512_permutex2var_epi8(_mm512_loadu_si512(bytes), place, _mm512_loadu_si512(bytes + 64));
 }
 
-// Sums of squares of n - 64 entry over each block, in every 32-bit lane of the block; of blocks of 2, those of the
-// second register by themselves.
+// Sums of squares of n - 64 entry over each block, in every 32-bit lane of the block; of blocks of
+// 2, those of the second register by themselves.
 struct BlockErrors {
   __m512i sum, second;
 };
@@ -130,7 +135,8 @@ std::int64_t least_error(const LobcqTables& tables, const Chunk& chunk) {
 
 Chunk negated(const Chunk& chunk) {
   const __m512i zero = _mm512_setzero_si512();
-  return {_mm512_sub_epi16(zero, chunk.first), _mm512_sub_epi16(zero, chunk.second), chunk.in_first, chunk.in_second};
+  return {_mm512_sub_epi16(zero, chunk.first), _mm512_sub_epi16(zero, chunk.second), chunk.in_first,
+          chunk.in_second};
 }
 
 template <int block>
@@ -159,7 +165,8 @@ Selectors select(const LobcqTables& tables, const Chunk& chunk, __m512i place) {
     best.sum = _mm512_mask_mov_epi32(best.sum, _mm512_cmplt_epi32_mask(e.sum, sum), selector);
     sum = _mm512_min_epi32(sum, e.sum);
     if constexpr (block == 2) {
-      best.second = _mm512_mask_mov_epi32(best.second, _mm512_cmplt_epi32_mask(e.second, second), selector);
+      best.second =
+          _mm512_mask_mov_epi32(best.second, _mm512_cmplt_epi32_mask(e.second, second), selector);
       second = _mm512_min_epi32(second, e.second);
     }
   }
@@ -176,10 +183,12 @@ __m512i selector_bytes(const Selectors& selectors) {
 template <int block>
 void store_selectors(const Selectors& selectors, int blocks, std::uint8_t* to) {
   const __mmask64 there = first_bits(blocks);
-  const __m128i sum = _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(kBlockLanes<block>, selectors.sum));
+  const __m128i sum =
+      _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(kBlockLanes<block>, selectors.sum));
   _mm_mask_storeu_epi8(to, static_cast<__mmask16>(there), sum);
   if (block == 2 && blocks > 16) {
-    _mm_mask_storeu_epi8(to + 16, static_cast<__mmask16>(there >> 16), _mm512_cvtepi32_epi8(selectors.second));
+    _mm_mask_storeu_epi8(to + 16, static_cast<__mmask16>(there >> 16),
+                         _mm512_cvtepi32_epi8(selectors.second));
   }
 }
 
@@ -190,7 +199,8 @@ bool any(const Chunk& chunk) {
 
 // codes: entries if `entry`, else codes. selectors: may be null.
 template <int block, bool entry>
-bool decide(const LobcqTables& tables, const float* x, int count, float ratio, void* codes, std::uint8_t* selectors) {
+bool decide(const LobcqTables& tables, const float* x, int count, float ratio, void* codes,
+            std::uint8_t* selectors) {
   bool nonzero = false;
   for (int first = 0; first < count; first += kChunk) {
     const Chunk chunk = load<block>(x + first, count - first, ratio);
@@ -202,13 +212,16 @@ bool decide(const LobcqTables& tables, const float* x, int count, float ratio, v
     for (std::size_t c = 0; c < tables.tables.size(); ++c) {
       const LobcqTables::Table& table = tables.tables[c];
       const void* values = entry ? static_cast<const void*>(table.entry.data()) : table.code.data();
-      const __mmask64 chosen = _mm512_cmpeq_epi8_mask(selector, _mm512_set1_epi8(static_cast<char>(c)));
+      const __mmask64 chosen =
+          _mm512_cmpeq_epi8_mask(selector, _mm512_set1_epi8(static_cast<char>(c)));
       packed = _mm512_mask_mov_epi8(packed, chosen, look_up(values, place));
     }
-    const __m512i out = _mm512_permutexvar_epi8(_mm512_loadu_si512(kOrder<block>.byte.data()), packed);
+    const __m512i out =
+        _mm512_permutexvar_epi8(_mm512_loadu_si512(kOrder<block>.byte.data()), packed);
     _mm512_mask_storeu_epi8(static_cast<char*>(codes) + first, first_bits(count - first), out);
     const int values = count - first < kChunk ? count - first : kChunk;
-    if (selectors) store_selectors<block>(best, (values + block - 1) / block, selectors + first / block);
+    if (selectors)
+      store_selectors<block>(best, (values + block - 1) / block, selectors + first / block);
   }
   return nonzero;
 }
@@ -217,14 +230,16 @@ float largest(const float* x, int count) {
   const __m512i magnitude_bits = _mm512_set1_epi32(0x7fffffff);
   __m512i most = _mm512_setzero_si512();
   for (int first = 0; first < count; first += 16) {
-    const __m512i v = _mm512_castps_si512(_mm512_maskz_loadu_ps(static_cast<__mmask16>(first_bits(count - first)), x + first));
+    const __m512i v = _mm512_castps_si512(
+        _mm512_maskz_loadu_ps(static_cast<__mmask16>(first_bits(count - first)), x + first));
     most = _mm512_max_epu32(most, _mm512_and_si512(v, magnitude_bits));
   }
   const __m512i found = _mm512_set1_epi32(static_cast<int>(_mm512_reduce_max_epu32(most)));
   for (int first = 0;; first += 16) {
     const auto there = static_cast<__mmask16>(first_bits(count - first));
     const __m512i v = _mm512_castps_si512(_mm512_maskz_loadu_ps(there, x + first));
-    const __mmask16 equal = _mm512_mask_cmpeq_epi32_mask(there, _mm512_and_si512(v, magnitude_bits), found);
+    const __mmask16 equal =
+        _mm512_mask_cmpeq_epi32_mask(there, _mm512_and_si512(v, magnitude_bits), found);
     if (equal != 0) return x[first + __builtin_ctz(equal)];
   }
 }

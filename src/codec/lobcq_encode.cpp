@@ -13,15 +13,16 @@
 namespace neap {
 namespace {
 
-// Search looks at this many E4M3 numbers below and above the one of the maximum. Clipping hardly pays, room above
-// the maximum does: it lets an array use narrower codebooks. Further ones win nothing (docs/algorithms/lobcq.md).
+// Search looks at this many E4M3 numbers below and above the one of the maximum. Clipping hardly
+// pays, room above the maximum does: it lets an array use narrower codebooks. Further ones win
+// nothing (docs/algorithms/lobcq.md).
 constexpr int kBelow = 1, kAbove = 5;
 
 [[noreturn]] void refuse_non_finite(MatrixView<const float> values, std::size_t row) {
   std::size_t c = 0;
   while (std::isfinite(values(row, c))) ++c;
-  throw Error(ErrorCode::data, "NaN or infinity in row " + std::to_string(row) + ", column " +
-                                   std::to_string(c));
+  throw Error(ErrorCode::data,
+              "NaN or infinity in row " + std::to_string(row) + ", column " + std::to_string(c));
 }
 
 std::size_t rows_per_tile(std::size_t cols) { return std::max<std::size_t>(1, 32768 / cols); }
@@ -41,13 +42,19 @@ E4m3 scale_of_largest(float largest, float per_entry) {
   return largest < 0 ? static_cast<E4m3>(magnitude | kE4m3Sign) : magnitude;
 }
 
-float per_entry_of(float tensor_scale) { return 1.0f / (static_cast<float>(kLargestEntry) * tensor_scale); }
+float per_entry_of(float tensor_scale) {
+  return 1.0f / (static_cast<float>(kLargestEntry) * tensor_scale);
+}
 
 // The scale of one array, and what depends on it.
 class ArrayScaler {
  public:
-  ArrayScaler(const LobcqTables& tables, const LobcqLevel& level, float tensor_scale, ScaleChoice choice)
-      : tables_(tables), level_(level), tensor_scale_(tensor_scale), per_entry_(per_entry_of(tensor_scale)),
+  ArrayScaler(const LobcqTables& tables, const LobcqLevel& level, float tensor_scale,
+              ScaleChoice choice)
+      : tables_(tables),
+        level_(level),
+        tensor_scale_(tensor_scale),
+        per_entry_(per_entry_of(tensor_scale)),
         choice_(choice) {}
 
   // 0 for zeros, empty for a value that is not finite.
@@ -101,9 +108,11 @@ float largest_of(const LobcqLevel& level, const float* x, std::size_t count) {
   return found;
 }
 
-// Calls body(row, first column, values in it, its scale) for every array, and refuses what is not finite.
+// Calls body(row, first column, values in it, its scale) for every array, and refuses what is not
+// finite.
 template <class Body>
-void for_each_array(MatrixView<const float> values, std::size_t width, const ArrayScaler& scaler, const Body& body) {
+void for_each_array(MatrixView<const float> values, std::size_t width, const ArrayScaler& scaler,
+                    const Body& body) {
   std::vector<std::uint8_t> failed(values.rows);
   for_each_row(values.rows, values.cols, [&](std::size_t r) {
     for (std::size_t first = 0; first < values.cols; first += width) {
@@ -113,7 +122,8 @@ void for_each_array(MatrixView<const float> values, std::size_t width, const Arr
     }
   });
   const auto bad = std::find(failed.begin(), failed.end(), std::uint8_t{1});
-  if (bad != failed.end()) refuse_non_finite(values, static_cast<std::size_t>(bad - failed.begin()));
+  if (bad != failed.end())
+    refuse_non_finite(values, static_cast<std::size_t>(bad - failed.begin()));
 }
 
 }  // namespace
@@ -122,7 +132,8 @@ float tensor_scale_for(float max_abs, int headroom) {
   NEAP_CHECK(max_abs >= 0 && std::isfinite(max_abs) && headroom >= 0);
   if (max_abs == 0) return 1;
   int exponent = 0;
-  const double ratio = static_cast<double>(max_abs) / (static_cast<double>(kE4m3Max) * kLargestEntry);
+  const double ratio =
+      static_cast<double>(max_abs) / (static_cast<double>(kE4m3Max) * kLargestEntry);
   if (std::frexp(ratio, &exponent) == 0.5) --exponent;  // a power of two is its own ceiling
   return std::clamp(static_cast<float>(std::ldexp(1.0, exponent + headroom)), kSmallestTensorScale,
                     kLargestTensorScale);
@@ -149,14 +160,17 @@ void to_fixed_point(std::span<const float> x, float unit, std::int16_t* points) 
   fixed_points(x.data(), static_cast<int>(x.size()), 64.0f / unit, points);
 }
 
-LobcqEncoder::LobcqEncoder(const LobcqLayout& layout, const Codebooks& codebooks, const LobcqLevel& level)
+LobcqEncoder::LobcqEncoder(const LobcqLayout& layout, const Codebooks& codebooks,
+                           const LobcqLevel& level)
     : layout_(layout), tables_(make_tables(layout, codebooks)), level_(level) {
   check_codebooks(layout, codebooks);
 }
 
-E4m3 LobcqEncoder::choose_scale(std::span<const float> x, float tensor_scale, ScaleChoice choice) const {
+E4m3 LobcqEncoder::choose_scale(std::span<const float> x, float tensor_scale,
+                                ScaleChoice choice) const {
   NEAP_CHECK(!x.empty() && x.size() <= static_cast<std::size_t>(layout_.block_array));
-  const auto scale = ArrayScaler(tables_, level_, tensor_scale, choice).choose(x.data(), static_cast<int>(x.size()));
+  const auto scale = ArrayScaler(tables_, level_, tensor_scale, choice)
+                         .choose(x.data(), static_cast<int>(x.size()));
   NEAP_CHECK(scale.has_value());
   return *scale;
 }
@@ -169,24 +183,30 @@ LobcqTensor LobcqEncoder::encode(MatrixView<const float> values, float tensor_sc
   const auto columns = static_cast<std::int64_t>(cols);
   const auto arrays = static_cast<std::size_t>(layout_.arrays(columns));
   const auto blocks = static_cast<std::size_t>(layout_.blocks(columns));
-  LobcqTensor out{.layout = layout_, .rows = static_cast<std::int64_t>(rows), .cols = columns,
+  LobcqTensor out{.layout = layout_,
+                  .rows = static_cast<std::int64_t>(rows),
+                  .cols = columns,
                   .codes = std::vector<std::uint8_t>(rows * cols),
                   .selectors = std::vector<std::uint8_t>(rows * blocks),
-                  .scales = std::vector<E4m3>(rows * arrays), .tensor_scale = tensor_scale};
+                  .scales = std::vector<E4m3>(rows * arrays),
+                  .tensor_scale = tensor_scale};
   const ArrayScaler scaler(tables_, level_, tensor_scale, choice);
-  const auto width = static_cast<std::size_t>(layout_.block_array), block = static_cast<std::size_t>(layout_.block);
-  for_each_array(values, width, scaler, [&](std::size_t r, std::size_t first, int count, E4m3 scale) {
-    if (scale == 0) return;
-    std::uint8_t* codes = out.codes.data() + r * cols + first;
-    std::uint8_t* selectors = out.selectors.data() + r * blocks + first / block;
-    const float* x = values.row(r) + first;
-    if (level_.encode(tables_, x, count, scaler.ratio(scale), codes, selectors)) {
-      out.scales[r * arrays + first / width] = scale;
-    } else {
-      std::fill(codes, codes + count, std::uint8_t{0});
-      std::fill(selectors, selectors + (count + layout_.block - 1) / layout_.block, std::uint8_t{0});
-    }
-  });
+  const auto width = static_cast<std::size_t>(layout_.block_array),
+             block = static_cast<std::size_t>(layout_.block);
+  for_each_array(values, width, scaler,
+                 [&](std::size_t r, std::size_t first, int count, E4m3 scale) {
+                   if (scale == 0) return;
+                   std::uint8_t* codes = out.codes.data() + r * cols + first;
+                   std::uint8_t* selectors = out.selectors.data() + r * blocks + first / block;
+                   const float* x = values.row(r) + first;
+                   if (level_.encode(tables_, x, count, scaler.ratio(scale), codes, selectors)) {
+                     out.scales[r * arrays + first / width] = scale;
+                   } else {
+                     std::fill(codes, codes + count, std::uint8_t{0});
+                     std::fill(selectors, selectors + (count + layout_.block - 1) / layout_.block,
+                               std::uint8_t{0});
+                   }
+                 });
   return out;
 }
 
@@ -196,17 +216,19 @@ void LobcqEncoder::round(MatrixView<const float> values, float tensor_scale, Sca
   NEAP_CHECK(tensor_scale >= kSmallestTensorScale && tensor_scale <= kLargestTensorScale);
   const ArrayScaler scaler(tables_, level_, tensor_scale, choice);
   const auto width = static_cast<std::size_t>(layout_.block_array);
-  for_each_array(values, width, scaler, [&](std::size_t r, std::size_t first, int count, E4m3 scale) {
-    std::array<std::int8_t, kLongestArray> entries;
-    float* to = out.row(r) + first;
-    const float* x = values.row(r) + first;
-    if (scale == 0 || !level_.entries(tables_, x, count, scaler.ratio(scale), entries.data())) {
-      std::fill(to, to + count, 0.0f);
-      return;
-    }
-    const float unit = scaler.unit(scale);
-    for (int c = 0; c < count; ++c) to[c] = static_cast<float>(entries[static_cast<std::size_t>(c)]) * unit;
-  });
+  for_each_array(
+      values, width, scaler, [&](std::size_t r, std::size_t first, int count, E4m3 scale) {
+        std::array<std::int8_t, kLongestArray> entries;
+        float* to = out.row(r) + first;
+        const float* x = values.row(r) + first;
+        if (scale == 0 || !level_.entries(tables_, x, count, scaler.ratio(scale), entries.data())) {
+          std::fill(to, to + count, 0.0f);
+          return;
+        }
+        const float unit = scaler.unit(scale);
+        for (int c = 0; c < count; ++c)
+          to[c] = static_cast<float>(entries[static_cast<std::size_t>(c)]) * unit;
+      });
 }
 
 }  // namespace neap

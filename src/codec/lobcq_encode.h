@@ -1,5 +1,5 @@
-// Numbers to LO-BCQ's format by rounding: weights once, activations on the fly. The arithmetic is the
-// format's (docs/formats/lobcq.md), so that every level of instructions gives the same bytes:
+// Numbers to LO-BCQ's format by rounding: weights once, activations on the fly. The arithmetic is
+// the format's (docs/formats/lobcq.md), so that every level of instructions gives the same bytes:
 //
 //   d = tensor_scale * scale                    signed, fp32, rounded once
 //   n = rint(clamp(x * (64 / d), -4095, 4095))  one fp32 division per array; to nearest even
@@ -23,17 +23,18 @@ enum class ScaleChoice {
   search,   // of that one and its neighbours with either sign, the one of least squared error
 };
 
-// The smallest power of two (in [2^-60, 2^60]) for which max_abs is no larger than 31 * 448 times it;
-// 1 for 0. With a power of two every product of the format is exact, and a decoded weight has at most
-// 9 significant bits. headroom: powers of two above that, for maxima that were measured on other data.
+// The smallest power of two (in [2^-60, 2^60]) for which max_abs is no larger than 31 * 448 times
+// it; 1 for 0. With a power of two every product of the format is exact, and a decoded weight has
+// at most 9 significant bits. headroom: powers of two above that, for maxima that were measured on
+// other data.
 float tensor_scale_for(float max_abs, int headroom = 0);
 
 // Largest |x|. Throws Error(data) naming row and column of the first NaN or infinity.
 float largest_magnitude(MatrixView<const float> values);
 
-// The E4M3 number nearest to max |x| / (31 tensor_scale), saturating, and never 0 unless every x is. It has
-// the sign of the x of largest magnitude (the first of equal ones), so that n is positive there: codebooks
-// need not come in mirrored pairs to serve both tails.
+// The E4M3 number nearest to max |x| / (31 tensor_scale), saturating, and never 0 unless every x
+// is. It has the sign of the x of largest magnitude (the first of equal ones), so that n is
+// positive there: codebooks need not come in mirrored pairs to serve both tails.
 E4m3 scale_of_maximum(std::span<const float> x, float tensor_scale);
 
 // n of every x, as above. unit: d, not 0. points: as many as x.
@@ -47,8 +48,8 @@ class LobcqEncoder {
 
   const LobcqLayout& layout() const { return layout_; }
 
-  // values: (rows, cols), neither empty; tensor_scale in [2^-60, 2^60]. Throws Error(data) naming row and
-  // column of a NaN or infinity. Same result at any thread count.
+  // values: (rows, cols), neither empty; tensor_scale in [2^-60, 2^60]. Throws Error(data) naming
+  // row and column of a NaN or infinity. Same result at any thread count.
   LobcqTensor encode(MatrixView<const float> values, float tensor_scale, ScaleChoice choice) const;
 
   // The scale that encode would give this one array, before it finds that every n is 0. At most

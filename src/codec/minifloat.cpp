@@ -7,9 +7,11 @@ namespace neap {
 float e4m3_to_float(E4m3 bits) {
   const std::uint32_t sign = static_cast<std::uint32_t>(bits & kE4m3Sign) << 24;
   const std::uint32_t magnitude = bits & 0x7fu;
-  // As an fp32 of the same exponent field, 2^-120 too small; subnormals come out of it by themselves.
+  // As an fp32 of the same exponent field, 2^-120 too small; subnormals come out of it by
+  // themselves.
   const float finite = std::bit_cast<float>(magnitude << 20) * 0x1p120f;
-  const std::uint32_t u = magnitude == kE4m3NaN ? 0x7fc00000u : std::bit_cast<std::uint32_t>(finite);
+  const std::uint32_t u =
+      magnitude == kE4m3NaN ? 0x7fc00000u : std::bit_cast<std::uint32_t>(finite);
   return std::bit_cast<float>(u | sign);
 }
 

@@ -1,6 +1,6 @@
-// E4M3, the 8-bit float of block scales, in OCP's FN form (OCP 8-bit Floating Point Specification 1.0,
-// 2023): 1 sign, 4 exponent bits of bias 7, 3 mantissa bits; subnormals in steps of 2^-9; no infinity;
-// 0x7f and 0xff are NaN, so that the largest number is 448.
+// E4M3, the 8-bit float of block scales, in OCP's FN form (OCP 8-bit Floating Point
+// Specification 1.0, 2023): 1 sign, 4 exponent bits of bias 7, 3 mantissa bits; subnormals in steps
+// of 2^-9; no infinity; 0x7f and 0xff are NaN, so that the largest number is 448.
 #pragma once
 
 #include <cstdint>

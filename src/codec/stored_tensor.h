@@ -1,5 +1,5 @@
-// Tensors as they lie in a file, between a reader or writer of files and the packed layouts, which know
-// no files. Checks here throw Error(format) naming file, tensor, expected and found.
+// Tensors as they lie in a file, between a reader or writer of files and the packed layouts, which
+// know no files. Checks here throw Error(format) naming file, tensor, expected and found.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +24,8 @@ struct PartInfo {
   Shape shape;
 };
 
-[[noreturn]] void refuse(const StoredTensor& tensor, const std::string& message, std::string expected,
-                         std::string found);
+[[noreturn]] void refuse(const StoredTensor& tensor, const std::string& message,
+                         std::string expected, std::string found);
 void require_type(const StoredTensor& tensor, DType type);
 // Also that there are as many bytes as the shape asks for.
 void require_shape(const StoredTensor& tensor, const Shape& shape);

@@ -25,7 +25,8 @@ double laplace(std::uint64_t key, std::uint32_t index) {
 
 double student(std::uint64_t key, std::uint32_t index) {
   double squares = 0;
-  for (std::uint32_t i = 1; i <= kDegreesOfFreedom; ++i) squares += std::pow(normal(key, index, i), 2);
+  for (std::uint32_t i = 1; i <= kDegreesOfFreedom; ++i)
+    squares += std::pow(normal(key, index, i), 2);
   return normal(key, index, 0) / std::sqrt(squares / kDegreesOfFreedom);
 }
 
@@ -44,7 +45,8 @@ void ArrayReservoir::offer(std::uint64_t key, const float* x, float maximum, flo
     slot = heap_.front().slot;
     std::pop_heap(heap_.begin(), heap_.end());
     heap_.back() = {key, slot};
-    std::copy_n(x, block_array_, values_.begin() + static_cast<std::ptrdiff_t>(slot * block_array_));
+    std::copy_n(x, block_array_,
+                values_.begin() + static_cast<std::ptrdiff_t>(slot * block_array_));
     maxima_[slot] = maximum;
     norms_[slot] = norm;
   } else {
@@ -56,7 +58,8 @@ void ArrayReservoir::offer(std::uint64_t key, const float* x, float maximum, flo
   std::push_heap(heap_.begin(), heap_.end());
 }
 
-void ArrayReservoir::add(const std::string& source, std::size_t first_row, MatrixView<const float> rows) {
+void ArrayReservoir::add(const std::string& source, std::size_t first_row,
+                         MatrixView<const float> rows) {
   const std::uint64_t stream = stream_key(seed_, source);
   for (std::size_t r = 0; r < rows.rows; ++r) {
     const float* x = rows.row(r);
@@ -70,7 +73,8 @@ void ArrayReservoir::add(const std::string& source, std::size_t first_row, Matri
     for (std::size_t a = 0; (a + 1) * block_array_ <= rows.cols; ++a) {
       const float* array = x + a * block_array_;
       if (std::all_of(array, array + block_array_, [](float v) { return v == 0; })) continue;
-      const auto bits = philox({static_cast<std::uint32_t>(first_row + r), static_cast<std::uint32_t>(a), 0, 0}, stream);
+      const auto bits = philox(
+          {static_cast<std::uint32_t>(first_row + r), static_cast<std::uint32_t>(a), 0, 0}, stream);
       offer((std::uint64_t{bits[0]} << 32) | bits[1], array, maximum, norm);
     }
   }
@@ -84,7 +88,8 @@ ArraySample ArrayReservoir::take() const {
   sample.seen = seen_;
   for (std::size_t i = 0; i < order.size(); ++i) {
     const std::size_t slot = order[i].slot;
-    std::copy_n(values_.begin() + static_cast<std::ptrdiff_t>(slot * block_array_), block_array_, sample.arrays.row(i));
+    std::copy_n(values_.begin() + static_cast<std::ptrdiff_t>(slot * block_array_), block_array_,
+                sample.arrays.row(i));
     sample.maxima.push_back(maxima_[slot]);
     sample.norms.push_back(norms_[slot]);
   }
@@ -98,7 +103,9 @@ ArraySample synthetic_arrays(std::size_t block_array, std::size_t arrays, std::u
   for (std::size_t r = 0; r < rows; ++r) {
     for (std::size_t c = 0; c < kSyntheticRow; ++c) {
       const auto index = static_cast<std::uint32_t>(r * kSyntheticRow + c);
-      const double value = r % 3 == 0 ? normal(key, index, 0) : r % 3 == 1 ? laplace(key, index) : student(key, index);
+      const double value = r % 3 == 0   ? normal(key, index, 0)
+                           : r % 3 == 1 ? laplace(key, index)
+                                        : student(key, index);
       values(r, c) = static_cast<float>(value);
     }
   }
@@ -109,7 +116,8 @@ ArraySample synthetic_arrays(std::size_t block_array, std::size_t arrays, std::u
 
 ArraySample join(const ArraySample& a, const ArraySample& b) {
   NEAP_CHECK(a.arrays.cols() == b.arrays.cols());
-  ArraySample out{Matrix<float>(a.arrays.rows() + b.arrays.rows(), a.arrays.cols()), a.maxima, a.norms, a.seen + b.seen};
+  ArraySample out{Matrix<float>(a.arrays.rows() + b.arrays.rows(), a.arrays.cols()), a.maxima,
+                  a.norms, a.seen + b.seen};
   std::copy_n(a.arrays.data(), a.arrays.rows() * a.arrays.cols(), out.arrays.data());
   std::copy_n(b.arrays.data(), b.arrays.rows() * b.arrays.cols(), out.arrays.row(a.arrays.rows()));
   out.maxima.insert(out.maxima.end(), b.maxima.begin(), b.maxima.end());

@@ -1,6 +1,6 @@
-// A uniform sample of the block arrays of many matrices, taken in one pass: every array gets a random number
-// that depends on the seed and its place alone, and those with the smallest are kept. So the sample depends
-// neither on threads nor on the order in which the matrices come.
+// A uniform sample of the block arrays of many matrices, taken in one pass: every array gets a
+// random number that depends on the seed and its place alone, and those with the smallest are kept.
+// So the sample depends neither on threads nor on the order in which the matrices come.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@ class ArrayReservoir {
  public:
   ArrayReservoir(std::size_t block_array, std::size_t arrays, std::uint64_t seed);
 
-  // All whole arrays of these rows that are not all zero. rows: finite; `first_row` is their place in what
-  // `source` names.
+  // All whole arrays of these rows that are not all zero. rows: finite; `first_row` is their place
+  // in what `source` names.
   void add(const std::string& source, std::size_t first_row, MatrixView<const float> rows);
 
   ArraySample take() const;
@@ -43,8 +43,8 @@ class ArrayReservoir {
   std::vector<float> values_, maxima_, norms_;
 };
 
-// Rows of 1024 independent values, by turns Gaussian, Laplace and Student-t (5 degrees of freedom), as many as
-// give `arrays` arrays in all.
+// Rows of 1024 independent values, by turns Gaussian, Laplace and Student-t (5 degrees of freedom),
+// as many as give `arrays` arrays in all.
 ArraySample synthetic_arrays(std::size_t block_array, std::size_t arrays, std::uint64_t seed);
 
 // One after another.

@@ -13,8 +13,8 @@ namespace {
 constexpr std::string_view kFormat = "neap-codebooks";
 constexpr char kFormatText[] = "\"neap-codebooks\"";
 constexpr std::int64_t kVersion = 1;
-constexpr std::array<std::string_view, 7> kKeys = {"format", "version", "block_array", "block",
-                                                   "num_codebooks", "weights", "activations"};
+constexpr std::array<std::string_view, 7> kKeys = {
+    "format", "version", "block_array", "block", "num_codebooks", "weights", "activations"};
 constexpr std::uint64_t kMaxBytes = 1 << 20;
 
 Codebook read_codebook(const JsonNode& node) {
@@ -22,13 +22,15 @@ Codebook read_codebook(const JsonNode& node) {
   Codebook codebook{};
   for (std::size_t i = 0; i < codebook.size(); ++i) {
     codebook[i] = static_cast<std::int8_t>(node[i].integer(-kLargestEntry, kLargestEntry));
-    if (i > 0 && codebook[i] < codebook[i - 1]) node[i].fail("smaller than the entry before it", "ascending entries");
+    if (i > 0 && codebook[i] < codebook[i - 1])
+      node[i].fail("smaller than the entry before it", "ascending entries");
   }
   return codebook;
 }
 
 Codebooks read_side(const JsonNode& node, int count) {
-  if (node.size() != static_cast<std::size_t>(count)) node.fail("wrong number of codebooks", std::to_string(count));
+  if (node.size() != static_cast<std::size_t>(count))
+    node.fail("wrong number of codebooks", std::to_string(count));
   Codebooks codebooks;
   for (std::size_t c = 0; c < node.size(); ++c) codebooks.push_back(read_codebook(node[c]));
   return codebooks;
@@ -79,7 +81,9 @@ std::string to_json(const CodebookSet& set) {
   return text + "\n}\n";
 }
 
-void save_codebooks(const CodebookSet& set, const std::string& path) { write_file_atomically(path, to_json(set)); }
+void save_codebooks(const CodebookSet& set, const std::string& path) {
+  write_file_atomically(path, to_json(set));
+}
 
 CodebookSet read_codebooks(const std::string& path) {
   const Json json = parse_json(read_text_file(path, kMaxBytes), path);
@@ -87,9 +91,11 @@ CodebookSet read_codebooks(const std::string& path) {
   const JsonNode format = root.at("format");
   if (format.string() != kFormat) format.fail("not a file of codebooks", kFormatText);
   const JsonNode version = root.at("version");
-  if (version.integer() != kVersion) version.fail("written by another version", std::to_string(kVersion));
+  if (version.integer() != kVersion)
+    version.fail("written by another version", std::to_string(kVersion));
   for (const auto& [key, value] : json.items()) {
-    if (std::find(kKeys.begin(), kKeys.end(), key) == kKeys.end()) JsonNode(value, path, key).fail("unknown key");
+    if (std::find(kKeys.begin(), kKeys.end(), key) == kKeys.end())
+      JsonNode(value, path, key).fail("unknown key");
   }
   CodebookSet set;
   set.layout.block_array = read_size(root, "block_array", {16, 32, 64, 128});

@@ -1,11 +1,12 @@
-// Codebooks fitted to models: a sample of block arrays of their weights and of their layers' inputs, then
-// scales and codebooks chosen in turn.
+// Codebooks fitted to models: a sample of block arrays of their weights and of their layers'
+// inputs, then scales and codebooks chosen in turn.
 #include "neap/codebooks.h"
 
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <utility>
 
 #include "base/parallel.h"
 #include "calib/streams.h"
@@ -22,7 +23,8 @@ namespace neap {
 namespace {
 
 constexpr std::int64_t kSelfWrittenWindows = 8;
-constexpr double kRoundGain = 1e-4;  // share of the error that a round must gain to be followed by another
+constexpr double kRoundGain =
+    1e-4;  // share of the error that a round must gain to be followed by another
 
 struct Samples {
   ArraySample weights, activations;
@@ -34,7 +36,8 @@ std::uint64_t memory_limit(const CodebookOptions& options) {
          static_cast<std::uint64_t>(::sysconf(_SC_PAGE_SIZE)) / 2;
 }
 
-void report(const CodebookOptions& options, const std::string& stage, std::int64_t done, std::int64_t total) {
+void report(const CodebookOptions& options, const std::string& stage, std::int64_t done,
+            std::int64_t total) {
   if (!options.progress || options.progress({stage, done, total, {}})) return;
   throw Error(ErrorCode::cancelled, "cancelled");
 }
@@ -46,39 +49,46 @@ bool wanted(const CodebookOptions& options, std::int64_t layer) {
 
 TokenWindows windows_for(const Checkpoint& checkpoint, const CodebookOptions& options) {
   const Tokenizer tokenizer = Tokenizer::open(checkpoint);
-  if (!options.text.empty()) return read_windows(options.text, tokenizer, options.samples, options.length);
+  if (!options.text.empty())
+    return read_windows(options.text, tokenizer, options.samples, options.length);
   const auto model = load_model(checkpoint, {Precision::bf16, memory_limit(options)});
   return write_windows(*model, tokenizer, SelfTextPart::calibration,
-                       options.samples > 0 ? options.samples : kSelfWrittenWindows, options.length, options.seed,
-                       options.progress);
+                       options.samples > 0 ? options.samples : kSelfWrittenWindows, options.length,
+                       options.seed, options.progress);
 }
 
-void add_weights(const Weights& weights, std::int64_t layer, const std::string& name, ArrayReservoir& reservoir) {
+void add_weights(const Weights& weights, std::int64_t layer, const std::string& name,
+                 ArrayReservoir& reservoir) {
   for (std::size_t role = 0; role < kRoles; ++role) {
     const std::string module = module_name(layer, static_cast<Role>(role));
     const Matrix<float> values = weights.weight(layer, static_cast<Role>(role));
     if (first_non_finite_row(values) < values.rows()) {
-      throw Error(ErrorCode::data, "NaN or infinity in the weights", {.file = name, .tensor = module});
+      throw Error(ErrorCode::data, "NaN or infinity in the weights",
+                  {.file = name, .tensor = module});
     }
     reservoir.add(name + " " + module, 0, values);
   }
 }
 
-void visit_model(const Checkpoint& checkpoint, const CodebookOptions& options, ArrayReservoir& of_weights,
-                 ArrayReservoir& of_activations) {
+void visit_model(const Checkpoint& checkpoint, const CodebookOptions& options,
+                 ArrayReservoir& of_weights, ArrayReservoir& of_activations) {
   const Weights weights(checkpoint, read_config(checkpoint));
   const TokenWindows windows = windows_for(checkpoint, options);
   const std::string name = std::filesystem::path(checkpoint.path()).filename().string();
-  Streams streams(weights, windows, {.reference = false, .residual = false, .precision = Precision::bf16,
-                                     .memory = memory_limit(options) / 4,
-                                     .scratch = std::filesystem::temp_directory_path().string()});
+  Streams streams(weights, windows,
+                  {.reference = false,
+                   .residual = false,
+                   .precision = Precision::bf16,
+                   .memory = memory_limit(options) / 4,
+                   .scratch = std::filesystem::temp_directory_path().string()});
   const std::int64_t layers = weights.config().layers;
   for (std::int64_t layer = 0; layer < layers; ++layer) {
     report(options, "blocks of " + name, layer, layers);
     const Block block = weights.block(layer, Precision::bf16);
     if (wanted(options, layer)) add_weights(weights, layer, name, of_weights);
     for (const Stage stage : kStages) {
-      const std::string source = name + " " + module_name(layer, roles_of(stage).front()) + " input";
+      const std::string source =
+          name + " " + module_name(layer, roles_of(stage).front()) + " input";
       if (wanted(options, layer)) {
         std::size_t row = 0;
         streams.visit_inputs(stage, block, [&](MatrixView<const float> inputs) {
@@ -94,8 +104,9 @@ void visit_model(const Checkpoint& checkpoint, const CodebookOptions& options, A
 
 Samples sample(const std::vector<Checkpoint>& models, const CodebookOptions& options) {
   const auto width = static_cast<std::size_t>(options.layout.block_array);
-  const auto arrays = std::max<std::size_t>(
-      1, static_cast<std::size_t>(options.reservoir * options.layout.block / options.layout.block_array));
+  const auto arrays =
+      std::max<std::size_t>(1, static_cast<std::size_t>(options.reservoir * options.layout.block /
+                                                        options.layout.block_array));
   ArrayReservoir weights(width, arrays, options.seed), activations(width, arrays, options.seed);
   for (const Checkpoint& model : models) visit_model(model, options, weights, activations);
   Samples samples{weights.take(), activations.take()};
@@ -106,11 +117,12 @@ Samples sample(const std::vector<Checkpoint>& models, const CodebookOptions& opt
 
 struct Blocks {
   Matrix<std::int16_t> points;
-  std::vector<float> weights;  // so that the weighted sum of squared errors in units is the relative error
+  std::vector<float>
+      weights;  // so that the weighted sum of squared errors in units is the relative error
 };
 
-// With a power of two per row as its tensor's scale: which one it is matters to subnormal and saturated
-// scales alone, and no sample has them.
+// With a power of two per row as its tensor's scale: which one it is matters to subnormal and
+// saturated scales alone, and no sample has them.
 template <class Choose>
 Blocks normalize(const ArraySample& sample, const LobcqLayout& layout, const Choose& choose) {
   const std::size_t count = sample.arrays.rows(), width = sample.arrays.cols();
@@ -124,8 +136,9 @@ Blocks normalize(const ArraySample& sample, const LobcqLayout& layout, const Cho
       const float tensor_scale = tensor_scale_for(sample.maxima[a]);
       const float unit = tensor_scale * e4m3_to_float(choose(x, tensor_scale));
       to_fixed_point(x, unit, blocks.points.row(a * per_array));
-      const double weight = static_cast<double>(unit) * unit /
-                            (sample.norms[a] * static_cast<double>(width) * static_cast<double>(count));
+      const double weight =
+          static_cast<double>(unit) * unit /
+          (sample.norms[a] * static_cast<double>(width) * static_cast<double>(count));
       std::fill_n(blocks.weights.begin() + static_cast<std::ptrdiff_t>(a * per_array), per_array,
                   static_cast<float>(weight));
     }
@@ -144,7 +157,8 @@ double total_error(const Blocks& blocks, const Codebooks& codebooks) {
   return codebook_error(blocks.points, blocks.weights, codebooks);
 }
 
-void note_steps(const CodebookFit& fit, const std::string& round, double values, CodebookReport::Side& side) {
+void note_steps(const CodebookFit& fit, const std::string& round, double values,
+                CodebookReport::Side& side) {
   for (std::size_t i = 0, iteration = 0; i < fit.steps.size(); ++i, ++iteration) {
     const CodebookFit::Step& step = fit.steps[i];
     std::string phase = round.empty() ? "start " + std::to_string(step.start + 1) : round;
@@ -156,42 +170,51 @@ void note_steps(const CodebookFit& fit, const std::string& round, double values,
   }
 }
 
-Codebooks fit_side(const ArraySample& sample, const char* name, const CodebookOptions& options,
-                   CodebookReport::Side& side) {
+// From the fit's mean errors of a value to relative errors of rows.
+double weight_of_values(const Blocks& blocks) {
+  double sum = 0;
+  for (const float weight : blocks.weights) sum += weight;
+  return sum * static_cast<double>(blocks.points.cols());
+}
+
+// Scales for the codebooks, codebooks for the scales, until that gains nothing.
+Codebooks alternate(const ArraySample& sample, Codebooks codebooks, const CodebookOptions& options,
+                    const CodebookFitOptions& fit_options, const std::string& stage,
+                    CodebookReport::Side& side) {
+  for (int round = 1; round <= options.rounds; ++round) {
+    report(options, stage, round, options.rounds + 1);
+    const Blocks blocks = normalize(sample, options.layout, codebooks);
+    const CodebookFit fit = refit_codebooks(blocks.points, blocks.weights, codebooks, fit_options);
+    const double values = weight_of_values(blocks);
+    note_steps(fit, "round " + std::to_string(round), values, side);
+    codebooks = fit.codebooks;
+    const double before = std::exchange(side.error, fit.error * values);
+    if (before - side.error <= kRoundGain * side.error) break;
+  }
+  return codebooks;
+}
+
+Codebooks fit_side(const ArraySample& sample, const std::string& name,
+                   const CodebookOptions& options, CodebookReport::Side& side) {
   if (sample.arrays.rows() == 0) {
-    throw Error(ErrorCode::data, std::string("no block arrays of ") + name + " to fit codebooks to",
-                {.expected = "rows of at least " + std::to_string(options.layout.block_array) + " values"});
+    throw Error(
+        ErrorCode::data, "no block arrays of " + name + " to fit codebooks to",
+        {.expected = "rows of at least " + std::to_string(options.layout.block_array) + " values"});
   }
   side.arrays_seen = sample.seen;
   side.arrays_kept = static_cast<std::int64_t>(sample.arrays.rows());
+  const std::string stage = "codebooks of " + name;
+  report(options, stage, 0, options.rounds + 1);
   const CodebookFitOptions fit_options{
       .codebooks = options.layout.codebooks, .starts = options.starts, .seed = options.seed};
-  const Blocks first = normalize(sample, options.layout, [](std::span<const float> x, float tensor_scale) {
-    return scale_of_maximum(x, tensor_scale);
-  });
-  double values = 0;  // weight of all values: from the fit's mean errors to relative ones
-  for (const float weight : first.weights) values += static_cast<double>(weight) * options.layout.block;
-  report(options, std::string("codebooks of ") + name, 0, options.rounds + 1);
-  CodebookFit fit = fit_codebooks(first.points, first.weights, fit_options);
+  const Blocks first = normalize(sample, options.layout, scale_of_maximum);
+  const double values = weight_of_values(first);
+  const CodebookFit fit = fit_codebooks(first.points, first.weights, fit_options);
   note_steps(fit, "", values, side);
   side.real_error = fit.real_error * values;
   side.rounded_error = fit.rounded_error * values;
-  side.integer_error = fit.error * values;
-  Codebooks codebooks = fit.codebooks;
-  side.error = side.integer_error;
-  for (int round = 0; round < options.rounds; ++round) {
-    report(options, std::string("codebooks of ") + name, round + 1, options.rounds + 1);
-    const Blocks blocks = normalize(sample, options.layout, codebooks);
-    fit = refit_codebooks(blocks.points, blocks.weights, codebooks, fit_options);
-    values = 0;
-    for (const float weight : blocks.weights) values += static_cast<double>(weight) * options.layout.block;
-    note_steps(fit, "round " + std::to_string(round + 1), values, side);
-    const double error = fit.error * values;
-    codebooks = fit.codebooks;
-    const bool settled = side.error - error <= kRoundGain * error;
-    side.error = error;
-    if (settled) break;
-  }
+  side.error = side.integer_error = fit.error * values;
+  const Codebooks codebooks = alternate(sample, fit.codebooks, options, fit_options, stage, side);
   side.error = total_error(normalize(sample, options.layout, codebooks), codebooks);
   side.maximum_error = total_error(first, codebooks);
   return codebooks;
@@ -199,11 +222,14 @@ Codebooks fit_side(const ArraySample& sample, const char* name, const CodebookOp
 
 }  // namespace
 
-CodebookReport make_codebooks(const std::vector<Checkpoint>& models, const CodebookOptions& options) {
+CodebookReport make_codebooks(const std::vector<Checkpoint>& models,
+                              const CodebookOptions& options) {
   require_valid(options.layout);
   for (const CodebookSet& set : options.compare) {
-    if (set.layout.block != options.layout.block || set.layout.codebooks != options.layout.codebooks) {
-      throw Error(ErrorCode::argument, "codebooks to compare with are for other blocks, or others in number");
+    if (set.layout.block != options.layout.block ||
+        set.layout.codebooks != options.layout.codebooks) {
+      throw Error(ErrorCode::argument,
+                  "codebooks to compare with are for other blocks, or others in number");
     }
   }
   const ThreadScope threads(options.threads);

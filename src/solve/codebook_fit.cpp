@@ -12,8 +12,8 @@
 namespace neap {
 namespace {
 
-constexpr std::size_t kTile = 4096;     // blocks
-constexpr double kSlack = 1e-6;         // errors are looked up as fp32
+constexpr std::size_t kTile = 4096;  // blocks
+constexpr double kSlack = 1e-6;      // errors are looked up as fp32
 constexpr std::size_t kWidestBlock = 8;
 
 using Blocks = MatrixView<const std::int16_t>;
@@ -26,28 +26,32 @@ struct Assignment {
   std::vector<float> errors;  // of each block, not weighted
 };
 
-void assign_tile(Blocks blocks, const std::vector<ErrorTable>& tables, std::size_t first, std::size_t last,
-                 Assignment& out) {
+void assign_tile(Blocks blocks, const std::vector<ErrorTable>& tables, std::size_t first,
+                 std::size_t last, Assignment& out) {
   std::fill(out.errors.begin() + static_cast<std::ptrdiff_t>(first),
-            out.errors.begin() + static_cast<std::ptrdiff_t>(last), std::numeric_limits<float>::infinity());
+            out.errors.begin() + static_cast<std::ptrdiff_t>(last),
+            std::numeric_limits<float>::infinity());
   for (std::size_t c = 0; c < tables.size(); ++c) {
     const float* table = tables[c].data();
     for (std::size_t b = first; b < last; ++b) {
       float error = 0;
       for (std::size_t i = 0; i < blocks.cols; ++i) error += table[place_of(blocks(b, i))];
-      if (error < out.errors[b]) out.errors[b] = error, out.selectors[b] = static_cast<std::uint8_t>(c);
+      if (error < out.errors[b])
+        out.errors[b] = error, out.selectors[b] = static_cast<std::uint8_t>(c);
     }
   }
 }
 
-Assignment assign(Blocks blocks, std::span<const float> weights, const std::vector<ErrorTable>& tables) {
+Assignment assign(Blocks blocks, std::span<const float> weights,
+                  const std::vector<ErrorTable>& tables) {
   Assignment out{0, std::vector<std::uint8_t>(blocks.rows), std::vector<float>(blocks.rows)};
   const std::size_t tiles = (blocks.rows + kTile - 1) / kTile;
   std::vector<double> sums(tiles);
   parallel_for(tiles, [&](std::size_t t) {
     const std::size_t first = t * kTile, last = std::min(blocks.rows, first + kTile);
     assign_tile(blocks, tables, first, last, out);
-    for (std::size_t b = first; b < last; ++b) sums[t] += static_cast<double>(weights[b]) * out.errors[b];
+    for (std::size_t b = first; b < last; ++b)
+      sums[t] += static_cast<double>(weights[b]) * out.errors[b];
   });
   for (const double sum : sums) out.error += sum;
   return out;
@@ -69,13 +73,15 @@ bool is_empty(const Histogram& histogram) {
 }
 
 // A codebook for the worse half of the costliest cluster: where one more codebook has most to gain.
-Histogram worse_half(Blocks blocks, std::span<const float> weights, const Assignment& now, std::size_t codebooks) {
+Histogram worse_half(Blocks blocks, std::span<const float> weights, const Assignment& now,
+                     std::size_t codebooks) {
   std::vector<double> cost(codebooks), weight(codebooks);
   for (std::size_t b = 0; b < blocks.rows; ++b) {
     cost[now.selectors[b]] += static_cast<double>(weights[b]) * now.errors[b];
     weight[now.selectors[b]] += weights[b];
   }
-  const auto costliest = static_cast<std::size_t>(std::max_element(cost.begin(), cost.end()) - cost.begin());
+  const auto costliest =
+      static_cast<std::size_t>(std::max_element(cost.begin(), cost.end()) - cost.begin());
   const double mean = cost[costliest] / weight[costliest];
   return histogram_of(blocks, weights, [&](std::size_t b) {
     return now.selectors[b] == costliest && now.errors[b] > mean;
@@ -86,11 +92,15 @@ Histogram worse_half(Blocks blocks, std::span<const float> weights, const Assign
 RealCodebook improve(const Histogram& histogram, const RealCodebook& codebook) {
   return lloyd_max(histogram, codebook);
 }
-Codebook improve(const Histogram& histogram, const Codebook&) { return best_integer_codebook(histogram); }
+Codebook improve(const Histogram& histogram, const Codebook&) {
+  return best_integer_codebook(histogram);
+}
 RealCodebook fresh(const Histogram& histogram, const RealCodebook&) {
   return lloyd_max(histogram, quantile_codebook(histogram));
 }
-Codebook fresh(const Histogram& histogram, const Codebook&) { return best_integer_codebook(histogram); }
+Codebook fresh(const Histogram& histogram, const Codebook&) {
+  return best_integer_codebook(histogram);
+}
 
 // Every codebook improved on its cluster; those without one set anew, returning how many.
 template <class Entries>
@@ -118,15 +128,16 @@ class Fitter {
   Fitter(Blocks blocks, std::span<const float> weights, const CodebookFitOptions& options)
       : blocks_(blocks), weights_(weights), options_(options) {
     NEAP_CHECK(weights.size() == blocks.rows && blocks.cols <= kWidestBlock);
-    for (const float weight : weights) total_ += static_cast<double>(weight) * static_cast<double>(blocks.cols);
+    for (const float weight : weights)
+      total_ += static_cast<double>(weight) * static_cast<double>(blocks.cols);
     NEAP_CHECK(total_ > 0);
   }
 
   // Assigns and improves in turn. Returns the error of `codebooks`, per value.
   template <class Entries>
   double alternate(int start, std::vector<Entries>& codebooks, CodebookFit& fit) const {
-    constexpr auto kPhase =
-        std::is_same_v<Entries, RealCodebook> ? CodebookFit::Phase::real : CodebookFit::Phase::integer;
+    constexpr auto kPhase = std::is_same_v<Entries, RealCodebook> ? CodebookFit::Phase::real
+                                                                  : CodebookFit::Phase::integer;
     double last = std::numeric_limits<double>::infinity();
     int revived = 0;
     for (int i = 0;; ++i) {
@@ -134,7 +145,8 @@ class Fitter {
       const double error = now.error / total_;
       NEAP_CHECK(error <= last * (1 + kSlack));
       fit.steps.push_back({start, kPhase, error, revived});
-      if (i == options_.iterations || (revived == 0 && last - error <= options_.tolerance * error)) return error;
+      if (i == options_.iterations || (revived == 0 && last - error <= options_.tolerance * error))
+        return error;
       last = error;
       revived = improve_all(blocks_, weights_, now, codebooks);
     }
@@ -173,17 +185,18 @@ Matrix<float> Fitter::sorted_blocks() const {
   return shapes;
 }
 
-// k-means++ (Arthur, Vassilvitskii 2007): a seed is drawn with probability proportional to its weight and
-// squared distance from the nearest seed so far; here between blocks in sorted order, because a codebook does
-// not care which place a value stands at.
+// k-means++ (Arthur, Vassilvitskii 2007): a seed is drawn with probability proportional to its
+// weight and squared distance from the nearest seed so far; here between blocks in sorted order,
+// because a codebook does not care which place a value stands at.
 std::vector<std::uint8_t> Fitter::nearest_seed(const Matrix<float>& shapes, int start) const {
   std::vector<double> distance(shapes.rows(), 1.0);
   std::vector<std::uint8_t> nearest(shapes.rows());
   for (int s = 0; s < options_.codebooks; ++s) {
     double total = 0;
     for (std::size_t b = 0; b < shapes.rows(); ++b) total += weights_[b] * distance[b];
-    const auto bits = philox({static_cast<std::uint32_t>(s), static_cast<std::uint32_t>(start), 0, 0},
-                             stream_key(options_.seed, "codebook seeds"));
+    const auto bits =
+        philox({static_cast<std::uint32_t>(s), static_cast<std::uint32_t>(start), 0, 0},
+               stream_key(options_.seed, "codebook seeds"));
     double left = uniform_double(bits[0], bits[1]) * total;
     std::size_t seed = 0;
     while (seed + 1 < shapes.rows() && left >= weights_[seed] * distance[seed]) {
@@ -207,7 +220,8 @@ std::vector<RealCodebook> Fitter::first_codebooks(int start) const {
   const Histogram all = histogram_of(blocks_, weights_, [](std::size_t) { return true; });
   std::vector<RealCodebook> codebooks(static_cast<std::size_t>(options_.codebooks));
   for (std::size_t c = 0; c < codebooks.size(); ++c) {
-    const Histogram own = histogram_of(blocks_, weights_, [&](std::size_t b) { return nearest[b] == c; });
+    const Histogram own =
+        histogram_of(blocks_, weights_, [&](std::size_t b) { return nearest[b] == c; });
     codebooks[c] = fresh(is_empty(own) ? all : own, codebooks[c]);
   }
   return codebooks;
@@ -217,8 +231,9 @@ Codebooks rounded(const std::vector<RealCodebook>& real) {
   Codebooks codebooks(real.size());
   for (std::size_t c = 0; c < real.size(); ++c) {
     for (std::size_t i = 0; i < kCodebookEntries; ++i) {
-      codebooks[c][i] = static_cast<std::int8_t>(
-          std::clamp(std::lround(real[c][i]), static_cast<long>(-kLargestEntry), static_cast<long>(kLargestEntry)));
+      codebooks[c][i] = static_cast<std::int8_t>(std::clamp(std::lround(real[c][i]),
+                                                            static_cast<long>(-kLargestEntry),
+                                                            static_cast<long>(kLargestEntry)));
     }
   }
   return codebooks;
@@ -278,7 +293,8 @@ CodebookFit refit_codebooks(MatrixView<const std::int16_t> blocks, std::span<con
   fit.codebooks = codebooks;
   fit.error = fitter.alternate(0, fit.codebooks, fit);
   std::vector<RealCodebook> real(codebooks.size());
-  for (std::size_t c = 0; c < codebooks.size(); ++c) std::copy(codebooks[c].begin(), codebooks[c].end(), real[c].begin());
+  for (std::size_t c = 0; c < codebooks.size(); ++c)
+    std::copy(codebooks[c].begin(), codebooks[c].end(), real[c].begin());
   fitter.improve_from(1, real, fit);
   fitter.finish(fit);
   return fit;

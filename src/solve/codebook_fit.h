@@ -1,10 +1,11 @@
-// Codebooks for blocks of numbers (LO-BCQ, arXiv 2502.05376, section 2): every block picks one of a few
-// codebooks of 16 entries, and codebooks and picks are improved in turn until the error settles.
+// Codebooks for blocks of numbers (LO-BCQ, arXiv 2502.05376, section 2): every block picks one of a
+// few codebooks of 16 entries, and codebooks and picks are improved in turn until the error
+// settles.
 //
-// Numbers are the format's fixed-point values n in [-4095, 4095], 64 to a unit of the entries, so that all
-// that a cluster of blocks needs to be known by is a histogram. On it the paper's Lloyd-Max iteration costs
-// next to nothing, and so does what follows it here: of all codebooks with entries in -31 .. 31 the very best
-// for the cluster, by dynamic programming.
+// Numbers are the format's fixed-point values n in [-4095, 4095], 64 to a unit of the entries, so
+// that all that a cluster of blocks needs to be known by is a histogram. On it the paper's
+// Lloyd-Max iteration costs next to nothing, and so does what follows it here: of all codebooks
+// with entries in -31 .. 31 the very best for the cluster, by dynamic programming.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,7 @@ struct CodebookFitOptions {
   int starts = 4;           // from different seeds; the best is kept
   int iterations = 200;     // of a phase, at most
   int sweeps = 20;          // over all entries of the best codebooks, moving each by one, at most
-  double tolerance = 1e-5;  // a phase ends when an iteration lowers the error by less than this share
+  double tolerance = 1e-5;  // a phase ends when an iteration lowers the error by a lesser share
   std::uint64_t seed = 42;
 };
 
@@ -43,13 +44,13 @@ struct CodebookFit {
   int best_start = 0;
 };
 
-// blocks: (count, block), values in [-4095, 4095]. weights: one per block, >= 0, with a positive sum. The
-// result depends on the seed, not on the thread count.
+// blocks: (count, block), values in [-4095, 4095]. weights: one per block, >= 0, with a positive
+// sum. The result depends on the seed, not on the thread count.
 CodebookFit fit_codebooks(MatrixView<const std::int16_t> blocks, std::span<const float> weights,
                           const CodebookFitOptions& options);
 
-// Goes on from codebooks of an earlier fit, once as they are and once through real entries: no randomness.
-// Never worse than `codebooks`.
+// Goes on from codebooks of an earlier fit, once as they are and once through real entries: no
+// randomness. Never worse than `codebooks`.
 CodebookFit refit_codebooks(MatrixView<const std::int16_t> blocks, std::span<const float> weights,
                             const Codebooks& codebooks, const CodebookFitOptions& options);
 

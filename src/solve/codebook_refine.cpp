@@ -10,7 +10,8 @@ namespace neap {
 namespace {
 
 constexpr std::size_t kTile = 4096;  // blocks
-constexpr double kWorthwhile = 1e-7;  // share of the error that a move must gain: more than fp32 loses
+constexpr double kWorthwhile =
+    1e-7;  // share of the error that a move must gain: more than fp32 loses
 
 using Blocks = MatrixView<const std::int16_t>;
 
@@ -61,7 +62,8 @@ class Refiner {
 
   float block_error(const ErrorTable& table, std::size_t b) const {
     float error = 0;
-    for (std::size_t i = 0; i < blocks_.cols; ++i) error += table[static_cast<std::size_t>(blocks_(b, i) + kLargestPoint)];
+    for (std::size_t i = 0; i < blocks_.cols; ++i)
+      error += table[static_cast<std::size_t>(blocks_(b, i) + kLargestPoint)];
     return error;
   }
 
@@ -74,12 +76,14 @@ class Refiner {
     return errors;
   }
 
-  // Of every block with its best codebook, if the c-th is this one. Also what sum_of_best compares with.
+  // Of every block with its best codebook, if the c-th is this one. Also what sum_of_best compares
+  // with.
   double sum_with(std::size_t c, const Codebook& codebook) {
     std::fill(others_.begin(), others_.end(), std::numeric_limits<float>::infinity());
     for (std::size_t o = 0; o < errors_.size(); ++o) {
       if (o == c) continue;
-      for (std::size_t b = 0; b < blocks_.rows; ++b) others_[b] = std::min(others_[b], errors_[o][b]);
+      for (std::size_t b = 0; b < blocks_.rows; ++b)
+        others_[b] = std::min(others_[b], errors_[o][b]);
     }
     return sum_of_best(codebook);
   }
@@ -107,8 +111,9 @@ class Refiner {
 
 }  // namespace
 
-std::vector<double> refine_codebooks(MatrixView<const std::int16_t> blocks, std::span<const float> weights,
-                                     Codebooks& codebooks, int sweeps) {
+std::vector<double> refine_codebooks(MatrixView<const std::int16_t> blocks,
+                                     std::span<const float> weights, Codebooks& codebooks,
+                                     int sweeps) {
   Refiner refiner(blocks, weights, codebooks);
   std::vector<double> sums;
   for (int i = 0; i < sweeps; ++i) {

@@ -29,7 +29,8 @@ LloydStep lloyd_step(const Histogram& histogram, const RealCodebook& codebook) {
   double worst = -1;
   for (std::size_t place = 0; place < kPoints; ++place) {
     const double value = unit_value(place), weight = histogram[place];
-    while (entry + 1 < codebook.size() && value > (codebook[entry] + codebook[entry + 1]) / 2) ++entry;
+    while (entry + 1 < codebook.size() && value > (codebook[entry] + codebook[entry + 1]) / 2)
+      ++entry;
     if (weight == 0) continue;
     const double cost = weight * (value - codebook[entry]) * (value - codebook[entry]);
     weights[entry] += weight;
@@ -102,7 +103,8 @@ RealCodebook lloyd_max(const Histogram& histogram, const RealCodebook& start) {
     if (step.error == 0 || (settled && step.idle < 0)) break;
     last = step.error;
     codebook = step.means;
-    if (step.idle >= 0 && !settled) codebook[static_cast<std::size_t>(step.idle)] = unit_value(step.worst);
+    if (step.idle >= 0 && !settled)
+      codebook[static_cast<std::size_t>(step.idle)] = unit_value(step.worst);
     std::sort(codebook.begin(), codebook.end());
     if (settled) break;
   }
@@ -112,7 +114,8 @@ RealCodebook lloyd_max(const Histogram& histogram, const RealCodebook& start) {
 Codebook best_integer_codebook(const Histogram& histogram) {
   constexpr int kValues = 2 * kLargestEntry + 1;
   const Moments moments(histogram);
-  // least[k][v]: of values up to entry v - 31, if that is the k-th entry; before[k][v]: the entry before it.
+  // least[k][v]: of values up to entry v - 31, if that is the k-th entry; before[k][v]: the entry
+  // before it.
   std::array<std::array<double, kValues>, kCodebookEntries> least;
   std::array<std::array<int, kValues>, kCodebookEntries> before;
   for (auto& row : least) row.fill(std::numeric_limits<double>::infinity());
@@ -136,7 +139,8 @@ Codebook best_integer_codebook(const Histogram& histogram) {
   std::size_t last = kCodebookEntries - 1;
   double best = std::numeric_limits<double>::infinity();
   for (std::size_t v = last; v < kValues; ++v) {
-    const double error = least[kCodebookEntries - 1][v] + moments.above(static_cast<int>(v) - kLargestEntry);
+    const double error =
+        least[kCodebookEntries - 1][v] + moments.above(static_cast<int>(v) - kLargestEntry);
     if (error < best) best = error, last = v;
   }
   Codebook codebook{};

@@ -24,7 +24,8 @@ Matrix<float> sample(std::size_t rows, std::size_t cols, std::uint64_t seed) {
 }
 
 // Every code and selector of `tensor`, given its scales, against exhaustive search.
-void expect_best(const LobcqTensor& tensor, const Codebooks& codebooks, const Matrix<float>& values) {
+void expect_best(const LobcqTensor& tensor, const Codebooks& codebooks,
+                 const Matrix<float>& values) {
   const LobcqLayout& layout = tensor.layout;
   const auto cols = static_cast<std::int64_t>(values.cols());
   for (std::int64_t r = 0; r < tensor.rows; ++r) {
@@ -33,10 +34,12 @@ void expect_best(const LobcqTensor& tensor, const Codebooks& codebooks, const Ma
       if (unit == 0) continue;
       std::vector<int> n;
       for (std::int64_t c = first; c < std::min(cols, first + layout.block); ++c) {
-        n.push_back(fixed_point(values(static_cast<std::size_t>(r), static_cast<std::size_t>(c)), unit));
+        n.push_back(
+            fixed_point(values(static_cast<std::size_t>(r), static_cast<std::size_t>(c)), unit));
       }
       const BlockDecision best = decide_block(codebooks, n);
-      ASSERT_EQ(tensor.selectors[static_cast<std::size_t>(r * layout.blocks(cols) + b)], best.selector);
+      ASSERT_EQ(tensor.selectors[static_cast<std::size_t>(r * layout.blocks(cols) + b)],
+                best.selector);
       for (std::size_t i = 0; i < n.size(); ++i) {
         ASSERT_EQ(tensor.codes[static_cast<std::size_t>(r * cols + first) + i], best.codes[i]);
       }
@@ -44,7 +47,8 @@ void expect_best(const LobcqTensor& tensor, const Codebooks& codebooks, const Ma
   }
 }
 
-double squared_error(const LobcqTensor& tensor, const Codebooks& codebooks, const Matrix<float>& values) {
+double squared_error(const LobcqTensor& tensor, const Codebooks& codebooks,
+                     const Matrix<float>& values) {
   Matrix<float> decoded(values.rows(), values.cols());
   dequantize(tensor, codebooks, 0, tensor.rows, decoded);
   double sum = 0;
@@ -76,7 +80,8 @@ TEST(LobcqEncode, EveryFixedPointValueFindsItsNearestEntry) {
   codebooks[0] = {-31, -31, -31, -30, -9, -9, -1, 0, 0, 1, 2, 4, 4, 31, 31, 31};
   codebooks[1] = codebooks[0];
   const LobcqEncoder encoder(layout, codebooks);
-  // Scale 1, tensor scale 1: the first of each pair makes the array's maximum 31, the second is n / 64.
+  // Scale 1, tensor scale 1: the first of each pair makes the array's maximum 31, the second is n
+  // / 64.
   for (int n = -1984; n <= 1984; ++n) {
     Matrix<float> values(1, 2);
     values(0, 0) = 31;
@@ -96,9 +101,12 @@ TEST(LobcqEncode, SearchNeverLosesToTheMaximum) {
     const Matrix<float> values = sample(2, 512, 32);
     const LobcqEncoder encoder(layout, codebooks);
     const float scale = tensor_scale_for(largest_magnitude(values));
-    const double searched = squared_error(encoder.encode(values, scale, ScaleChoice::search), codebooks, values);
-    const double plain = squared_error(encoder.encode(values, scale, ScaleChoice::maximum), codebooks, values);
-    EXPECT_LE(searched, plain * (1 + 1e-3));  // it compares errors of values rounded to 1/64 of a unit
+    const double searched =
+        squared_error(encoder.encode(values, scale, ScaleChoice::search), codebooks, values);
+    const double plain =
+        squared_error(encoder.encode(values, scale, ScaleChoice::maximum), codebooks, values);
+    EXPECT_LE(searched,
+              plain * (1 + 1e-3));  // it compares errors of values rounded to 1/64 of a unit
   }
 }
 
@@ -189,12 +197,15 @@ TEST(LobcqEncode, OutliersOf10000MediansStayInTheirArray) {
 TEST(LobcqEncode, NonFiniteValuesAreRefusedWithTheirPlace) {
   const LobcqLayout layout{16, 8, 8};
   const LobcqEncoder encoder(layout, random_codebooks(layout, 81));
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
     Matrix<float> values = random_matrix(50, 40, 82), out(50, 40);
     values(37, 33) = bad;
     values(41, 2) = bad;
-    EXPECT_ERROR(encoder.encode(values, 1, ScaleChoice::search), ErrorCode::data, "row 37, column 33");
-    EXPECT_ERROR(encoder.round(values, 1, ScaleChoice::maximum, out), ErrorCode::data, "row 37, column 33");
+    EXPECT_ERROR(encoder.encode(values, 1, ScaleChoice::search), ErrorCode::data,
+                 "row 37, column 33");
+    EXPECT_ERROR(encoder.round(values, 1, ScaleChoice::maximum, out), ErrorCode::data,
+                 "row 37, column 33");
     EXPECT_ERROR(largest_magnitude(values), ErrorCode::data, "row 37, column 33");
   }
 }
@@ -213,7 +224,8 @@ TEST(LobcqEncode, TensorScalesArePowersOfTwoThatJustReach) {
   EXPECT_EQ(tensor_scale_for(3e38f), kLargestTensorScale);
 }
 
-// On whatever this machine has: every length, odd and short ones included, values in and far out of range.
+// On whatever this machine has: every length, odd and short ones included, values in and far out of
+// range.
 TEST(LobcqEncode, EveryLevelGivesTheBytesOfTheScalarOne) {
   const auto levels = lobcq_levels();
   ASSERT_STREQ(levels.front()->name, "scalar");
@@ -221,7 +233,8 @@ TEST(LobcqEncode, EveryLevelGivesTheBytesOfTheScalarOne) {
     const Codebooks codebooks = random_codebooks(layout, 95);
     const LobcqTables tables = make_tables(layout, codebooks);
     for (int count = 1; count <= layout.block_array; count += count < 40 ? 1 : 7) {
-      const Matrix<float> values = sample(1, static_cast<std::size_t>(count), static_cast<std::uint64_t>(count));
+      const Matrix<float> values =
+          sample(1, static_cast<std::size_t>(count), static_cast<std::uint64_t>(count));
       const float* x = values.row(0);
       for (const float ratio : {0.0f, 700.0f, -64.0f * 31 / 0.06f, 1e7f, 3e38f}) {
         const ArrayErrors want = levels[0]->errors(tables, x, count, ratio);
@@ -235,7 +248,8 @@ TEST(LobcqEncode, EveryLevelGivesTheBytesOfTheScalarOne) {
           const ArrayErrors found = level->errors(tables, x, count, ratio);
           ASSERT_EQ(found.plain, want.plain) << level->name << " " << count;
           ASSERT_EQ(found.mirrored, want.mirrored) << level->name << " " << count;
-          ASSERT_EQ(level->encode(tables, x, count, ratio, codes_now.data(), selectors_now.data()), any);
+          ASSERT_EQ(level->encode(tables, x, count, ratio, codes_now.data(), selectors_now.data()),
+                    any);
           ASSERT_EQ(level->entries(tables, x, count, ratio, entries_now.data()), any);
           ASSERT_EQ(level->largest(x, count), levels[0]->largest(x, count));
           if (!any) continue;

@@ -16,10 +16,12 @@ struct Stored {
   std::vector<std::vector<std::byte>> bytes;
 
   explicit Stored(const LobcqTensor& tensor)
-      : parts(lobcq_parts(tensor.layout, tensor.rows, tensor.cols)), bytes(encode_lobcq_parts(tensor)) {}
+      : parts(lobcq_parts(tensor.layout, tensor.rows, tensor.cols)),
+        bytes(encode_lobcq_parts(tensor)) {}
 
   StoredTensor part(std::size_t i) const {
-    return {{"m" + parts[i].suffix, parts[i].type, parts[i].shape, "file", 0, bytes[i].size()}, bytes[i]};
+    return {{"m" + parts[i].suffix, parts[i].type, parts[i].shape, "file", 0, bytes[i].size()},
+            bytes[i]};
   }
   LobcqModule module() const { return {part(0), part(1), part(2), part(3), part(4)}; }
 };
@@ -52,17 +54,28 @@ TEST(LobcqPack, DecodeInvertsEncodeOnEveryLayout) {
 // Version 1, byte by byte: what docs/formats/lobcq.md shows.
 TEST(LobcqPack, BytesOfVersion1AreThese) {
   const LobcqLayout layout{16, 4, 8};
-  const LobcqTensor tensor{.layout = layout, .rows = 2, .cols = 18,
+  const LobcqTensor tensor{.layout = layout,
+                           .rows = 2,
+                           .cols = 18,
                            .codes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 5, 9,
                                      0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  0,  0,  0,  0,  0,  7, 1},
-                           .selectors = {1, 2, 3, 4, 5, 0, 0, 0, 0, 7}, .scales = {0x38, 0xb9, 0x00, 0x01},
+                           .selectors = {1, 2, 3, 4, 5, 0, 0, 0, 0, 7},
+                           .scales = {0x38, 0xb9, 0x00, 0x01},
                            .tensor_scale = 0.25f};
   const Stored stored(tensor);
-  EXPECT_EQ(hex(stored.bytes[0]), "1032547698badcfe9500" "00000000000000001700");
-  EXPECT_EQ(hex(stored.bytes[1]), "d158" "0070");
-  EXPECT_EQ(hex(stored.bytes[2]), "38b9" "0001");
+  EXPECT_EQ(hex(stored.bytes[0]),
+            "1032547698badcfe9500"
+            "00000000000000001700");
+  EXPECT_EQ(hex(stored.bytes[1]),
+            "d158"
+            "0070");
+  EXPECT_EQ(hex(stored.bytes[2]),
+            "38b9"
+            "0001");
   EXPECT_EQ(hex(stored.bytes[3]), "0000803e");
-  EXPECT_EQ(hex(stored.bytes[4]), "0200000000000000" "1200000000000000");
+  EXPECT_EQ(hex(stored.bytes[4]),
+            "0200000000000000"
+            "1200000000000000");
 }
 
 TEST(LobcqPack, EveryTruncationIsRefused) {
@@ -84,11 +97,13 @@ TEST(LobcqPack, WrongTypesAndShapesAreRefusedByName) {
   for (std::size_t i = 0; i < whole.parts.size(); ++i) {
     Stored wrong = whole;
     wrong.parts[i].type = DType::f64;
-    EXPECT_ERROR(decode_lobcq(wrong.module(), layout), ErrorCode::format, "m" + whole.parts[i].suffix);
+    EXPECT_ERROR(decode_lobcq(wrong.module(), layout), ErrorCode::format,
+                 "m" + whole.parts[i].suffix);
     for (std::size_t d = 0; d < whole.parts[i].shape.size(); ++d) {
       wrong = whole;
       ++wrong.parts[i].shape[d];
-      EXPECT_ERROR(decode_lobcq(wrong.module(), layout), ErrorCode::format, "m" + whole.parts[i].suffix);
+      EXPECT_ERROR(decode_lobcq(wrong.module(), layout), ErrorCode::format,
+                   "m" + whole.parts[i].suffix);
     }
   }
 }
@@ -116,11 +131,11 @@ TEST(LobcqPack, OtherFormsOfATensorAreRefused) {
     stored.bytes[part][at] |= static_cast<std::byte>(bits);
     EXPECT_ERROR(decode_lobcq(stored.module(), layout), ErrorCode::format, words);
   };
-  refuses(0, 18, 0x10, "bits outside");    // code 37
-  refuses(0, 19, 0x80, "bits outside");    // code 39
-  refuses(1, 1, 0x80, "bits outside");     // bit 15
-  refuses(0, 8, 0x01, "has scale 0");      // code 16
-  refuses(1, 1, 0x04, "has scale 0");      // bit 10, of selector 3
+  refuses(0, 18, 0x10, "bits outside");  // code 37
+  refuses(0, 19, 0x80, "bits outside");  // code 39
+  refuses(1, 1, 0x80, "bits outside");   // bit 15
+  refuses(0, 8, 0x01, "has scale 0");    // code 16
+  refuses(1, 1, 0x04, "has scale 0");    // bit 10, of selector 3
   refuses(2, 0, 0x7f, "NaN");
   refuses(2, 1, 0x80, "-0");
 }
@@ -139,7 +154,8 @@ TEST(LobcqPack, CodebooksRoundTripAndBadOnesAreRefused) {
     const Codebooks codebooks = random_codebooks(layout, 7);
     std::vector<std::byte> bytes = encode_codebooks(codebooks);
     const auto stored = [&] {
-      return StoredTensor{{"books", DType::i8, {layout.codebooks, 16}, "file", 0, bytes.size()}, bytes};
+      return StoredTensor{{"books", DType::i8, {layout.codebooks, 16}, "file", 0, bytes.size()},
+                          bytes};
     };
     EXPECT_EQ(decode_codebooks(stored(), layout), codebooks);
     bytes[16 + 15] = std::byte{32};

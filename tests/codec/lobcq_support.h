@@ -1,4 +1,5 @@
-// Codebooks and values for tests of LO-BCQ, and the rule of the format spelt out by exhaustive search.
+// Codebooks and values for tests of LO-BCQ, and the rule of the format spelt out by exhaustive
+// search.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +21,8 @@ inline Codebooks random_codebooks(const LobcqLayout& layout, std::uint32_t seed)
     // A narrow range for some: equal entries must occur.
     const int reach = 4 + static_cast<int>(random() % 28);
     for (std::int8_t& entry : book) {
-      entry = static_cast<std::int8_t>(static_cast<int>(random() % static_cast<unsigned>(2 * reach + 1)) - reach);
+      entry = static_cast<std::int8_t>(
+          static_cast<int>(random() % static_cast<unsigned>(2 * reach + 1)) - reach);
     }
     std::sort(book.begin(), book.end());
   }
@@ -57,7 +59,9 @@ inline BlockDecision decide_block(const Codebooks& codebooks, const std::vector<
     for (const int value : n) {
       int code = 0;
       for (int i = 0; i < kCodebookEntries; ++i) {
-        const auto distance = [&](int k) { return std::abs(value - 64 * codebooks[s][static_cast<std::size_t>(k)]); };
+        const auto distance = [&](int k) {
+          return std::abs(value - 64 * codebooks[s][static_cast<std::size_t>(k)]);
+        };
         if (distance(i) < distance(code)) code = i;
       }
       const int e = value - 64 * codebooks[s][static_cast<std::size_t>(code)];
@@ -69,12 +73,18 @@ inline BlockDecision decide_block(const Codebooks& codebooks, const std::vector<
   return best;
 }
 
-// A tensor that keeps every promise, with arrays of zeros, subnormal and negative scales among the rest.
+// A tensor that keeps every promise, with arrays of zeros, subnormal and negative scales among the
+// rest.
 inline LobcqTensor random_lobcq(const LobcqLayout& layout, std::int64_t rows, std::int64_t cols,
                                 std::uint32_t seed) {
   std::mt19937 random(seed);
-  LobcqTensor tensor{.layout = layout, .rows = rows, .cols = cols, .codes = {}, .selectors = {},
-                     .scales = {}, .tensor_scale = 0.0078125f};
+  LobcqTensor tensor{.layout = layout,
+                     .rows = rows,
+                     .cols = cols,
+                     .codes = {},
+                     .selectors = {},
+                     .scales = {},
+                     .tensor_scale = 0.0078125f};
   const std::int64_t arrays = layout.arrays(cols), blocks = layout.blocks(cols);
   for (std::int64_t i = 0; i < rows * arrays; ++i) {
     const auto bits = static_cast<E4m3>(random() >> 24);
@@ -90,8 +100,10 @@ inline LobcqTensor random_lobcq(const LobcqLayout& layout, std::int64_t rows, st
       tensor.codes.push_back(zero(r, c / layout.block_array) ? std::uint8_t{0} : code);
     }
     for (std::int64_t b = 0; b < blocks; ++b) {
-      const auto selector = static_cast<std::uint8_t>(random() % static_cast<unsigned>(layout.codebooks));
-      tensor.selectors.push_back(zero(r, b * layout.block / layout.block_array) ? std::uint8_t{0} : selector);
+      const auto selector =
+          static_cast<std::uint8_t>(random() % static_cast<unsigned>(layout.codebooks));
+      tensor.selectors.push_back(zero(r, b * layout.block / layout.block_array) ? std::uint8_t{0}
+                                                                                : selector);
     }
   }
   return tensor;

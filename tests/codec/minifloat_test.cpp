@@ -12,7 +12,8 @@ namespace {
 // From the specification's words: (-1)^s 2^(e-7) 1.mmm, or 2^-6 0.mmm where e is 0.
 double by_the_book(int bits) {
   const int exponent = (bits >> 3) & 15, mantissa = bits & 7;
-  const double magnitude = exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
+  const double magnitude =
+      exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
   return bits & 0x80 ? -magnitude : magnitude;
 }
 

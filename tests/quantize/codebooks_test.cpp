@@ -19,7 +19,8 @@ CodebookSet small_set() {
   CodebookSet set{{64, 8, 2}, {}, {}};
   for (int c = 0; c < 2; ++c) {
     Codebook codebook{};
-    for (int i = 0; i < 16; ++i) codebook[static_cast<std::size_t>(i)] = static_cast<std::int8_t>((i - 8) * (c + 1) / 2);
+    for (int i = 0; i < 16; ++i)
+      codebook[static_cast<std::size_t>(i)] = static_cast<std::int8_t>((i - 8) * (c + 1) / 2);
     set.weights.push_back(codebook);
     set.activations.insert(set.activations.begin(), codebook);
   }
@@ -42,7 +43,8 @@ TEST_F(CodebookFile, IsReadBackAsItWas) {
 }
 
 TEST_F(CodebookFile, EveryMistakeIsOneErrorWithItsPlace) {
-  const auto refuses = [&](const std::string& what, const std::string& by, const std::string& words) {
+  const auto refuses = [&](const std::string& what, const std::string& by,
+                           const std::string& words) {
     EXPECT_ERROR(read_codebooks(with(what, by)), ErrorCode::format, words);
   };
   refuses("neap-codebooks", "neap-codebook", "format");
@@ -64,7 +66,8 @@ TEST_F(CodebookFile, EveryMistakeIsOneErrorWithItsPlace) {
 TEST_F(CodebookFile, EveryTruncationIsRefused) {
   const std::string whole = to_json(small_set());
   for (std::size_t size = 0; size + 2 < whole.size(); ++size) {
-    EXPECT_ERROR(read_codebooks(folder_.write("codebooks.json", whole.substr(0, size))), ErrorCode::format, "codebooks.json");
+    EXPECT_ERROR(read_codebooks(folder_.write("codebooks.json", whole.substr(0, size))),
+                 ErrorCode::format, "codebooks.json");
   }
 }
 
@@ -75,7 +78,8 @@ TEST(UniversalCodebooks, KeepTheirPromisesAndAreDistinct) {
       const CodebookSet set = universal_codebooks(layout);
       EXPECT_EQ(set.layout, layout);
       for (const Codebooks* side : {&set.weights, &set.activations}) {
-        EXPECT_EQ(std::set<Codebook>(side->begin(), side->end()).size(), static_cast<std::size_t>(count));
+        EXPECT_EQ(std::set<Codebook>(side->begin(), side->end()).size(),
+                  static_cast<std::size_t>(count));
         for (const Codebook& codebook : *side) {
           EXPECT_TRUE(std::is_sorted(codebook.begin(), codebook.end()));
           EXPECT_GE(codebook.front(), -31);
@@ -105,10 +109,12 @@ TEST(ArrayReservoir, SampleDoesNotDependOnTheOrderOfMatrices) {
   EXPECT_EQ(one.maxima, other.maxima);
 }
 
-// 2000 draws of 1 in 10: each array's chance is the same, so halves differ by little more than their deviation.
+// 2000 draws of 1 in 10: each array's chance is the same, so halves differ by little more than
+// their deviation.
 TEST(ArrayReservoir, IsUniform) {
   Matrix<float> values(20000, 16);
-  for (std::size_t r = 0; r < values.rows(); ++r) std::fill_n(values.row(r), 16, static_cast<float>(r + 1));
+  for (std::size_t r = 0; r < values.rows(); ++r)
+    std::fill_n(values.row(r), 16, static_cast<float>(r + 1));
   ArrayReservoir reservoir(16, 2000, 3);
   reservoir.add("rows", 0, values);
   const ArraySample sample = reservoir.take();

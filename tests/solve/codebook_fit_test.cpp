@@ -25,7 +25,8 @@ Sample normal_blocks(std::size_t count, std::uint64_t seed) {
   for (std::size_t b = 0; b < count; ++b) {
     const float size = 64 * 9 * std::exp(0.3f * values(b, 8));
     for (std::size_t i = 0; i < 8; ++i) {
-      sample.blocks(b, i) = static_cast<std::int16_t>(std::lround(std::clamp(values(b, i) * size, -1984.0f, 1984.0f)));
+      sample.blocks(b, i) = static_cast<std::int16_t>(
+          std::lround(std::clamp(values(b, i) * size, -1984.0f, 1984.0f)));
     }
     sample.weights[b] = 0.5f + static_cast<float>(b % 3);
   }
@@ -40,7 +41,8 @@ double brute_error(const Sample& sample, const Codebooks& codebooks) {
       double error = 0;
       for (std::size_t i = 0; i < sample.blocks.cols(); ++i) {
         double nearest = std::numeric_limits<double>::infinity();
-        for (const int entry : book) nearest = std::min(nearest, std::abs(sample.blocks(b, i) / 64.0 - entry));
+        for (const int entry : book)
+          nearest = std::min(nearest, std::abs(sample.blocks(b, i) / 64.0 - entry));
         error += nearest * nearest;
       }
       least = std::min(least, error);
@@ -52,7 +54,8 @@ double brute_error(const Sample& sample, const Codebooks& codebooks) {
 
 TEST(CodebookFit, ErrorIsThatOfExhaustiveSearch) {
   const Sample sample = normal_blocks(700, 1);
-  const CodebookFit fit = fit_codebooks(sample.blocks, sample.weights, {.codebooks = 4, .starts = 2});
+  const CodebookFit fit =
+      fit_codebooks(sample.blocks, sample.weights, {.codebooks = 4, .starts = 2});
   const double brute = brute_error(sample, fit.codebooks);
   EXPECT_NEAR(codebook_error(sample.blocks, sample.weights, fit.codebooks), brute, 1e-5 * brute);
   double values = 0;
@@ -89,13 +92,15 @@ TEST(CodebookFit, MoreCodebooksNeverFitWorse) {
 }
 
 TEST(CodebookFit, PlantedCodebooksAreFound) {
-  const Codebooks planted = {{-15, -13, -11, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 11, 13, 15},
-                             {-31, -29, -27, -25, -23, -21, -19, -17, 17, 19, 21, 23, 25, 27, 29, 31}};
+  const Codebooks planted = {
+      {-15, -13, -11, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 11, 13, 15},
+      {-31, -29, -27, -25, -23, -21, -19, -17, 17, 19, 21, 23, 25, 27, 29, 31}};
   Sample sample{Matrix<std::int16_t>(2000, 8), std::vector<float>(2000, 1)};
   for (std::size_t b = 0; b < 2000; ++b) {
     const auto bits = philox({static_cast<std::uint32_t>(b), 0, 0, 0}, 9);
     for (std::size_t i = 0; i < 8; ++i) {
-      sample.blocks(b, i) = static_cast<std::int16_t>(64 * planted[b % 2][(bits[i / 4] >> (4 * (i % 4))) % 16]);
+      sample.blocks(b, i) =
+          static_cast<std::int16_t>(64 * planted[b % 2][(bits[i / 4] >> (4 * (i % 4))) % 16]);
     }
   }
   const CodebookFit fit = fit_codebooks(sample.blocks, sample.weights, {.codebooks = 2});
@@ -105,7 +110,8 @@ TEST(CodebookFit, PlantedCodebooksAreFound) {
 
 TEST(CodebookFit, OneBlockForManyCodebooksLeavesIdleOnesHarmless) {
   Sample sample{Matrix<std::int16_t>(3, 8), {1, 0, 2}};
-  for (std::size_t i = 0; i < 8; ++i) sample.blocks(0, i) = sample.blocks(2, i) = static_cast<std::int16_t>(64 * i);
+  for (std::size_t i = 0; i < 8; ++i)
+    sample.blocks(0, i) = sample.blocks(2, i) = static_cast<std::int16_t>(64 * i);
   const CodebookFit fit = fit_codebooks(sample.blocks, sample.weights, {.codebooks = 8});
   EXPECT_EQ(fit.codebooks.size(), 8u);
   EXPECT_EQ(fit.error, 0);
@@ -135,7 +141,8 @@ TEST(CodebookFit, RefitGoesOnAndNeverLoses) {
 
 Histogram histogram_with(const std::vector<std::pair<int, double>>& weights) {
   Histogram histogram(kPoints);
-  for (const auto& [n, weight] : weights) histogram[static_cast<std::size_t>(n + kLargestPoint)] += weight;
+  for (const auto& [n, weight] : weights)
+    histogram[static_cast<std::size_t>(n + kLargestPoint)] += weight;
   return histogram;
 }
 
@@ -152,12 +159,14 @@ double histogram_error(const Histogram& histogram, const Codebook& codebook) {
   return sum;
 }
 
-// 16 of 19 candidates: the values lie in [9, 27], so that no other entry can help. All C(19, 3) subsets.
+// 16 of 19 candidates: the values lie in [9, 27], so that no other entry can help. All C(19, 3)
+// subsets.
 TEST(BestIntegerCodebook, IsTheBestOfAllSubsets) {
   const Matrix<float> random = random_matrix(300, 1, 7);
   std::vector<std::pair<int, double>> weights;
   for (std::size_t i = 0; i < 300; ++i) {
-    weights.push_back({64 * 18 + static_cast<int>(std::clamp(250 * random(i, 0), -576.0f, 576.0f)), 1.0 + static_cast<double>(i % 4)});
+    weights.push_back({64 * 18 + static_cast<int>(std::clamp(250 * random(i, 0), -576.0f, 576.0f)),
+                       1.0 + static_cast<double>(i % 4)});
   }
   const Histogram histogram = histogram_with(weights);
   double least = std::numeric_limits<double>::infinity();
@@ -167,7 +176,8 @@ TEST(BestIntegerCodebook, IsTheBestOfAllSubsets) {
         Codebook codebook{};
         std::size_t k = 0;
         for (int entry = 9; entry <= 27; ++entry) {
-          if (entry != a && entry != b && entry != c) codebook[k++] = static_cast<std::int8_t>(entry);
+          if (entry != a && entry != b && entry != c)
+            codebook[k++] = static_cast<std::int8_t>(entry);
         }
         least = std::min(least, histogram_error(histogram, codebook));
       }
