@@ -157,16 +157,25 @@ double total_error(const Blocks& blocks, const Codebooks& codebooks) {
   return codebook_error(blocks.points, blocks.weights, codebooks);
 }
 
+std::string phase_name(const CodebookFitStep& step, const std::string& round) {
+  const std::string name = round.empty() ? "start " + std::to_string(step.start + 1) : round;
+  switch (step.phase) {
+    case CodebookFitStep::Phase::real:
+      return name + ", real entries";
+    case CodebookFitStep::Phase::integer:
+      return name + ", integers";
+    default:
+      return name + ", entry by entry";
+  }
+}
+
 void note_steps(const CodebookFit& fit, const std::string& round, double values,
                 CodebookReport::Side& side) {
-  for (std::size_t i = 0, iteration = 0; i < fit.steps.size(); ++i, ++iteration) {
-    const CodebookFit::Step& step = fit.steps[i];
-    std::string phase = round.empty() ? "start " + std::to_string(step.start + 1) : round;
-    phase += step.phase == CodebookFit::Phase::real      ? ", real entries"
-             : step.phase == CodebookFit::Phase::integer ? ", integers"
-                                                         : ", entry by entry";
-    if (i == 0 || side.steps.back().phase != phase) iteration = 0;
-    side.steps.push_back({phase, static_cast<int>(iteration), step.error * values});
+  int iteration = 0;
+  for (std::size_t i = 0; i < fit.steps.size(); ++i) {
+    const std::string phase = phase_name(fit.steps[i], round);
+    iteration = i > 0 && side.steps.back().phase == phase ? iteration + 1 : 0;
+    side.steps.push_back({phase, iteration, fit.steps[i].error * values});
   }
 }
 
@@ -178,15 +187,17 @@ double weight_of_values(const Blocks& blocks) {
 }
 
 // Scales for the codebooks, codebooks for the scales, until that gains nothing.
-Codebooks alternate(const ArraySample& sample, Codebooks codebooks, const CodebookOptions& options,
-                    const CodebookFitOptions& fit_options, const std::string& stage,
-                    CodebookReport::Side& side) {
-  for (int round = 1; round <= options.rounds; ++round) {
-    report(options, stage, round, options.rounds + 1);
+Codebooks alternate(const ArraySample& sample, const std::string& name, Codebooks codebooks,
+                    const CodebookOptions& options, CodebookReport::Side& side) {
+  for (int round = 0; round < options.rounds; ++round) {
+    const CodebookFitOptions fit_options{
+        .codebooks = options.layout.codebooks, .on_step = [&](const CodebookFitStep&) {
+          report(options, "scales and codebooks of " + name, round, options.rounds);
+        }};
     const Blocks blocks = normalize(sample, options.layout, codebooks);
     const CodebookFit fit = refit_codebooks(blocks.points, blocks.weights, codebooks, fit_options);
     const double values = weight_of_values(blocks);
-    note_steps(fit, "round " + std::to_string(round), values, side);
+    note_steps(fit, "round " + std::to_string(round + 1), values, side);
     codebooks = fit.codebooks;
     const double before = std::exchange(side.error, fit.error * values);
     if (before - side.error <= kRoundGain * side.error) break;
@@ -203,10 +214,13 @@ Codebooks fit_side(const ArraySample& sample, const std::string& name,
   }
   side.arrays_seen = sample.seen;
   side.arrays_kept = static_cast<std::int64_t>(sample.arrays.rows());
-  const std::string stage = "codebooks of " + name;
-  report(options, stage, 0, options.rounds + 1);
-  const CodebookFitOptions fit_options{
-      .codebooks = options.layout.codebooks, .starts = options.starts, .seed = options.seed};
+  const CodebookFitOptions fit_options{.codebooks = options.layout.codebooks,
+                                       .starts = options.starts,
+                                       .seed = options.seed,
+                                       .on_step = [&](const CodebookFitStep& step) {
+                                         report(options, "codebooks of " + name, step.start,
+                                                options.starts);
+                                       }};
   const Blocks first = normalize(sample, options.layout, scale_of_maximum);
   const double values = weight_of_values(first);
   const CodebookFit fit = fit_codebooks(first.points, first.weights, fit_options);
@@ -214,7 +228,7 @@ Codebooks fit_side(const ArraySample& sample, const std::string& name,
   side.real_error = fit.real_error * values;
   side.rounded_error = fit.rounded_error * values;
   side.error = side.integer_error = fit.error * values;
-  const Codebooks codebooks = alternate(sample, fit.codebooks, options, fit_options, stage, side);
+  const Codebooks codebooks = alternate(sample, name, fit.codebooks, options, side);
   side.error = total_error(normalize(sample, options.layout, codebooks), codebooks);
   side.maximum_error = total_error(first, codebooks);
   return codebooks;

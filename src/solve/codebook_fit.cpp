@@ -136,15 +136,15 @@ class Fitter {
   // Assigns and improves in turn. Returns the error of `codebooks`, per value.
   template <class Entries>
   double alternate(int start, std::vector<Entries>& codebooks, CodebookFit& fit) const {
-    constexpr auto kPhase = std::is_same_v<Entries, RealCodebook> ? CodebookFit::Phase::real
-                                                                  : CodebookFit::Phase::integer;
+    constexpr auto kPhase = std::is_same_v<Entries, RealCodebook> ? CodebookFitStep::Phase::real
+                                                                  : CodebookFitStep::Phase::integer;
     double last = std::numeric_limits<double>::infinity();
     int revived = 0;
     for (int i = 0;; ++i) {
       const Assignment now = assign(blocks_, weights_, tables_of(codebooks));
       const double error = now.error / total_;
       NEAP_CHECK(error <= last * (1 + kSlack));
-      fit.steps.push_back({start, kPhase, error, revived});
+      note({start, kPhase, error, revived}, fit);
       if (i == options_.iterations || (revived == 0 && last - error <= options_.tolerance * error))
         return error;
       last = error;
@@ -167,6 +167,10 @@ class Fitter {
   }
 
  private:
+  void note(const CodebookFitStep& step, CodebookFit& fit) const {
+    fit.steps.push_back(step);
+    if (options_.on_step) options_.on_step(step);
+  }
   Matrix<float> sorted_blocks() const;
   std::vector<std::uint8_t> nearest_seed(const Matrix<float>& shapes, int start) const;
 
@@ -264,7 +268,7 @@ void Fitter::finish(CodebookFit& fit) const {
   for (const double sum : refine_codebooks(blocks_, weights_, fit.codebooks, options_.sweeps)) {
     const double error = sum / total_;
     NEAP_CHECK(error <= fit.error * (1 + kSlack));
-    fit.steps.push_back({fit.best_start, CodebookFit::Phase::refined, error, 0});
+    note({fit.best_start, CodebookFitStep::Phase::refined, error, 0}, fit);
     fit.error = error;
   }
   order(fit.codebooks);

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -17,6 +18,15 @@
 
 namespace neap {
 
+struct CodebookFitStep {
+  // Entries are real numbers; integers; integers moved one at a time.
+  enum class Phase { real, integer, refined };
+  int start = 0;
+  Phase phase = Phase::real;
+  double error = 0;  // never above the step's before it in the same phase (NEAP_CHECKed)
+  int revived = 0;   // codebooks that no block had picked, and that were set anew
+};
+
 struct CodebookFitOptions {
   int codebooks = 8;
   int starts = 4;           // from different seeds; the best is kept
@@ -24,6 +34,7 @@ struct CodebookFitOptions {
   int sweeps = 20;          // over all entries of the best codebooks, moving each by one, at most
   double tolerance = 1e-5;  // a phase ends when an iteration lowers the error by a lesser share
   std::uint64_t seed = 42;
+  std::function<void(const CodebookFitStep&)> on_step = {};  // what it throws ends the fit
 };
 
 struct CodebookFit {
@@ -32,15 +43,7 @@ struct CodebookFit {
   double real_error = 0;     // of the best start with real entries
   double rounded_error = 0;  // these rounded, blocks assigned again
   double error = 0;          // of `codebooks`
-  // Entries are real numbers; integers; integers moved one at a time.
-  enum class Phase { real, integer, refined };
-  struct Step {
-    int start = 0;
-    Phase phase = Phase::real;
-    double error = 0;  // never above the step's before it in the same phase (NEAP_CHECKed)
-    int revived = 0;   // codebooks that no block had picked, and that were set anew
-  };
-  std::vector<Step> steps;
+  std::vector<CodebookFitStep> steps;
   int best_start = 0;
 };
 
