@@ -73,7 +73,7 @@ void add_options(CLI::App& app, FitCommand& c) {
       ->type_name("NC")
       ->capture_default_str();
   app.add_option("--reservoir", o.reservoir,
-                 "blocks of weights, and as many of inputs, that the fit sees")
+                 "blocks of weights, and as many of inputs, that the fit sees\n")
       ->check(kPositive)
       ->type_name("N")
       ->capture_default_str();
