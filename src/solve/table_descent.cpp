@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "base/multiversion.h"
@@ -38,6 +39,36 @@ void add_scaled(float factor, const float* from, std::size_t count, float* __res
   for (std::size_t i = 0; i < count; ++i) to[i] += factor * from[i];
 }
 
+// Where a table gains enough, and more than those before it, it and its entries are kept.
+NEAP_MULTIVERSION
+void keep_better(const float* change, const float* least, const float* entry, const float* step, std::size_t size,
+                 std::size_t rows, std::uint8_t table, float* __restrict best, std::uint8_t* __restrict best_table,
+                 float* __restrict best_entry, float* __restrict best_step) {
+  for (std::size_t i = 0; i < size; ++i) {
+    for (std::size_t r = 0; r < rows; ++r) {
+      const bool better = change[r] < best[r] && -change[r] > least[r];
+      best_entry[i * rows + r] = better ? entry[i * rows + r] : best_entry[i * rows + r];
+      best_step[i * rows + r] = better ? step[i * rows + r] : best_step[i * rows + r];
+    }
+  }
+  for (std::size_t r = 0; r < rows; ++r) {
+    const bool better = change[r] < best[r] && -change[r] > least[r];
+    best_table[r] = better ? table : best_table[r];
+    best[r] = better ? change[r] : best[r];
+  }
+}
+
+// One block of the rows that still move, packed side by side.
+struct PackedBlock {
+  PackedBlock(std::size_t size, std::size_t rows)
+      : gradient(size * rows), value(size * rows), local(size * rows), entry(size * rows), step(size * rows),
+        best_entry(size * rows), best_step(size * rows), scale(rows), inverse(rows), change(rows), least(rows),
+        best(rows), table(rows) {}
+  std::vector<float> gradient, value, local, entry, step, best_entry, best_step;
+  std::vector<float> scale, inverse, change, least, best;
+  std::vector<std::uint8_t> table;
+};
+
 class Descent {
  public:
   Descent(const LayerSystem& system, const TableTile& tile, MatrixView<const float> target, TableChoice& choice)
@@ -46,20 +77,11 @@ class Descent {
         choice_(choice),
         n_(target.rows),
         rows_(target.cols),
-        size_(tile.layout().block),
         error_(n_, rows_),
         value_(n_, rows_),
         gradient_(rows_, n_),
-        block_(size_, rows_),
-        local_(size_, rows_),
-        entry_(size_, rows_),
-        step_(size_, rows_),
-        best_entry_(size_, rows_),
-        best_step_(size_, rows_),
-        change_(rows_),
-        least_(rows_),
-        best_(rows_),
-        table_(rows_) {
+        packed_(tile.layout().block, rows_),
+        moved_(rows_) {
     for (const Table& table : tile.layout().tables) tables_.emplace_back(table);
     subtract_weights(tile, choice, target, error_);
     for (std::size_t p = 0; p < n_; ++p) {
@@ -67,82 +89,101 @@ class Descent {
     }
   }
 
+  // A row that a whole sweep did not move will not move in the next one either: only the others are swept
+  // again. When none is left, all are looked at once more with fresh gradients.
   DescentResult run(int sweeps) {
     bool fresh = true;
-    compute_gradient();
-    for (int s = 0; s < sweeps; ++s) {
+    start();
+    while (result_.sweeps < sweeps) {
       ++result_.sweeps;
-      moved_.assign(rows_, 0);
-      if (sweep()) {
+      sweep();
+      active_ = moving_rows();
+      result_.unsettled_rows = static_cast<std::int64_t>(active_.size());
+      if (!active_.empty()) {
         fresh = false;
-        result_.unsettled_rows = std::count(moved_.begin(), moved_.end(), 1);
         continue;
       }
-      result_.unsettled_rows = 0;
       if (fresh) break;
-      compute_gradient();
+      start();
       fresh = true;
     }
     return result_;
   }
 
  private:
-  void compute_gradient() {
+  void start() {
     ++result_.gradients;
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows_, n_, n_, 1, error_.data(), rows_, metric_.data,
                 metric_.stride, 0, gradient_.data(), n_);
+    active_.resize(rows_);
+    std::iota(active_.begin(), active_.end(), std::size_t{0});
   }
 
-  bool sweep() {
-    const std::int64_t before = result_.moves;
+  std::vector<std::size_t> moving_rows() const {
+    std::vector<std::size_t> rows;
+    for (const std::size_t r : active_) {
+      if (moved_[r]) rows.push_back(r);
+    }
+    return rows;
+  }
+
+  void sweep() {
+    std::fill(moved_.begin(), moved_.end(), std::uint8_t{0});
     for (std::size_t b = tile_.blocks().size(); b-- > 0;) {
       const BlockPlace& block = tile_.blocks()[b];
-      for (std::size_t r = 0; r < rows_; ++r) {
-        for (std::size_t p = block.begin; p < block.end; ++p) block_(p - block.begin, r) = gradient_(r, p);
-      }
-      std::fill(best_.begin(), best_.end(), 0.0f);
+      const std::size_t size = block.end - block.begin, count = active_.size();
+      pack(block);
       for (std::size_t t = 0; t < tables_.size(); ++t) {
         try_table(block, tables_[t]);
-        keep_better(block, static_cast<std::uint8_t>(t));
+        keep_better(packed_.change.data(), packed_.least.data(), packed_.entry.data(), packed_.step.data(), size, count,
+                    static_cast<std::uint8_t>(t), packed_.best.data(), packed_.table.data(), packed_.best_entry.data(),
+                    packed_.best_step.data());
       }
-      for (std::size_t r = 0; r < rows_; ++r) {
-        if (best_[r] < 0) take_steps(block, r);
+      for (std::size_t k = 0; k < count; ++k) {
+        if (packed_.best[k] < 0) take_steps(block, k);
       }
     }
-    return result_.moves > before;
+  }
+
+  void pack(const BlockPlace& block) {
+    const std::size_t count = active_.size();
+    for (std::size_t k = 0; k < count; ++k) {
+      const std::size_t r = active_[k];
+      for (std::size_t p = block.begin; p < block.end; ++p) {
+        packed_.gradient[(p - block.begin) * count + k] = gradient_(r, p);
+        packed_.value[(p - block.begin) * count + k] = value_(p, r);
+      }
+      packed_.scale[k] = tile_.scale(block)[r];
+      packed_.inverse[k] = tile_.inverse(block)[r];
+    }
+    std::fill_n(packed_.best.begin(), count, 0.0f);
   }
 
   void try_table(const BlockPlace& block, const TableSteps& table) {
-    const std::size_t size = block.end - block.begin;
-    std::copy_n(block_.data(), size * rows_, local_.data());
-    std::fill(change_.begin(), change_.end(), 0.0f);
-    std::fill(least_.begin(), least_.end(), 0.0f);
+    const std::size_t size = block.end - block.begin, count = active_.size();
+    std::copy_n(packed_.gradient.begin(), size * count, packed_.local.begin());
+    std::fill_n(packed_.change.begin(), count, 0.0f);
+    std::fill_n(packed_.least.begin(), count, 0.0f);
     for (std::size_t i = size; i-- > 0;) {
       const std::size_t p = block.begin + i;
-      propose_entry(local_.row(i), metric_(p, p), value_.row(p), tile_.scale(block), tile_.inverse(block), table,
-                    rows_, entry_.row(i), step_.row(i), change_.data(), least_.data());
-      for (std::size_t j = 0; j < i; ++j) add_scaled(-metric_(p, block.begin + j), step_.row(i), rows_, local_.row(j));
-    }
-  }
-
-  void keep_better(const BlockPlace& block, std::uint8_t table) {
-    for (std::size_t r = 0; r < rows_; ++r) {
-      if (!(change_[r] < best_[r] && -change_[r] > least_[r])) continue;
-      best_[r] = change_[r];
-      table_[r] = table;
-      for (std::size_t i = 0; i < block.end - block.begin; ++i) {
-        best_entry_(i, r) = entry_(i, r);
-        best_step_(i, r) = step_(i, r);
+      float* step = packed_.step.data() + i * count;
+      propose_entry(packed_.local.data() + i * count, metric_(p, p), packed_.value.data() + i * count,
+                    packed_.scale.data(), packed_.inverse.data(), table, count, packed_.entry.data() + i * count, step,
+                    packed_.change.data(), packed_.least.data());
+      for (std::size_t j = 0; j < i; ++j) {
+        add_scaled(-metric_(p, block.begin + j), step, count, packed_.local.data() + j * count);
       }
     }
   }
 
-  void take_steps(const BlockPlace& block, std::size_t r) {
+  // k: among the rows that are packed.
+  void take_steps(const BlockPlace& block, std::size_t k) {
+    const std::size_t r = active_[k], count = active_.size();
     moved_[r] = 1;
-    choice_.selectors(block.index, r) = table_[r];
+    choice_.selectors(block.index, r) = packed_.table[k];
     for (std::size_t p = block.begin; p < block.end; ++p) {
-      const float d = best_step_(p - block.begin, r);
-      choice_.entries(p, r) = best_entry_(p - block.begin, r);
+      const float d = packed_.best_step[(p - block.begin) * count + k];
+      choice_.entries(p, r) = packed_.best_entry[(p - block.begin) * count + k];
       if (d == 0) continue;
       ++result_.moves;
       value_(p, r) += d;
@@ -154,14 +195,13 @@ class Descent {
   MatrixView<const float> metric_;
   const TableTile& tile_;
   TableChoice& choice_;
-  std::size_t n_, rows_, size_;
+  std::size_t n_, rows_;
   std::vector<TableSteps> tables_;
   Matrix<float> error_, value_;  // (positions, rows): target - weight, weight
   Matrix<float> gradient_;       // (rows, positions), so that a move adds one row of A to one row
-  Matrix<float> block_;          // of the gradient, turned
-  Matrix<float> local_, entry_, step_, best_entry_, best_step_;
-  std::vector<float> change_, least_, best_;
-  std::vector<std::uint8_t> table_, moved_;
+  PackedBlock packed_;
+  std::vector<std::size_t> active_;
+  std::vector<std::uint8_t> moved_;
   DescentResult result_;
 };
 
