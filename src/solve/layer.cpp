@@ -1,7 +1,6 @@
 #include "solve/layer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "base/parallel.h"
@@ -10,21 +9,12 @@
 #include "solve/gptaq.h"
 #include "solve/klein.h"
 #include "solve/objective.h"
+#include "solve/stopwatch.h"
 #include "solve/tile.h"
 #include "solve/walk.h"
 
 namespace neap {
 namespace {
-
-class Stopwatch {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-};
 
 void require_sound(const LayerSystem& system, MatrixView<const float> weight,
                    const SolveOptions& options) {
@@ -230,8 +220,8 @@ class LayerSolver {
       subtract_weights(grid, rounded, tile.target, error);
       for (const double v : estimate_objective(system_, error)) tile.at_rounding += v;
       subtract_weights(grid, tile.codes, weight, error);
-      tile.error = output_energy(error);
-      tile.energy = output_energy(weight);
+      tile.error = output_energy(system_, error);
+      tile.energy = output_energy(system_, weight);
     });
     report_.evaluation.seconds += watch.seconds();
     report_.evaluation.flops += 3 * walk_flops();
@@ -249,16 +239,6 @@ class LayerSolver {
     report_.objective_greedy = sum(&Tile::at_greedy);
     if (!report_.coordinates_sampled.empty()) report_.objective_paths = sum(&Tile::at_paths);
     if (!tiles_[0].at_descent.empty()) report_.objective_descent = sum(&Tile::at_descent);
-  }
-
-  // ||X~ v'||^2 of all rows v: the metric A without its ridge.
-  double output_energy(const Matrix<float>& rows) const {
-    double sum = 0;
-    for (const double v : estimate_objective(system_, rows)) sum += v;
-    for (std::size_t i = 0; i < rows.rows() * rows.cols(); ++i) {
-      sum -= system_.report().damping * rows.data()[i] * rows.data()[i];
-    }
-    return std::max(sum, 0.0);
   }
 
   double sum(std::vector<double> Tile::*values) const {

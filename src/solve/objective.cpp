@@ -53,4 +53,13 @@ std::vector<double> estimate_objective(const LayerSystem& system, MatrixView<con
   return objective_in<float>(system, error);
 }
 
+double output_energy(const LayerSystem& system, MatrixView<const float> rows) {
+  double sum = 0;
+  for (const double v : estimate_objective(system, rows)) sum += v;
+  for (std::size_t p = 0; p < rows.rows; ++p) {
+    for (std::size_t r = 0; r < rows.cols; ++r) sum -= system.report().damping * rows(p, r) * rows(p, r);
+  }
+  return std::max(sum, 0.0);
+}
+
 }  // namespace neap

@@ -15,4 +15,8 @@ std::vector<double> evaluate_objective(const LayerSystem& system, MatrixView<con
 // to tell whether a small step was downhill.
 std::vector<double> estimate_objective(const LayerSystem& system, MatrixView<const float> error);
 
+// ||X~ v'||^2 summed over rows v: the metric A without its ridge, from estimate_objective; never negative.
+// rows: (positions, rows).
+double output_energy(const LayerSystem& system, MatrixView<const float> rows);
+
 }  // namespace neap

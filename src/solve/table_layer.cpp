@@ -1,24 +1,16 @@
 #include "solve/table_layer.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/parallel.h"
 #include "solve/objective.h"
+#include "solve/stopwatch.h"
 #include "solve/table_descent.h"
 #include "solve/table_walk.h"
 #include "solve/tile.h"
 
 namespace neap {
 namespace {
-
-class Stopwatch {
- public:
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
-
- private:
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-};
 
 struct Tile {
   std::size_t first = 0, rows = 0;
@@ -125,8 +117,8 @@ class TableSolver {
     Matrix<float> weight(weight_.cols, tile.rows), error(weight_.cols, tile.rows);
     load_tile(weight_, tile.first, system_.input_at(), weight);
     subtract_weights(grid_of(tile), tile.choice, weight, error);
-    tile.error = output_energy(error);
-    tile.energy = output_energy(weight);
+    tile.error = output_energy(system_, error);
+    tile.energy = output_energy(system_, weight);
     Matrix<std::int32_t> scales(tile.rows, scales_.cols());
     std::copy_n(scales_.row(tile.first), tile.rows * scales_.cols(), scales.data());
     const auto rounded = round_to_tables({weight_.row(tile.first), tile.rows, weight_.cols, weight_.stride}, layout_, scales, {});
@@ -135,16 +127,6 @@ class TableSolver {
     load_tile(values, 0, system_.input_at(), error);
     for (std::size_t i = 0; i < error.rows() * error.cols(); ++i) error.data()[i] = tile.target.data()[i] - error.data()[i];
     for (const double v : estimate_objective(system_, error)) tile.at_rounding += v;
-  }
-
-  // ||X~ v'||^2 of all rows v: the metric A without its ridge.
-  double output_energy(const Matrix<float>& rows) const {
-    double sum = 0;
-    for (const double v : estimate_objective(system_, rows)) sum += v;
-    for (std::size_t i = 0; i < rows.rows() * rows.cols(); ++i) {
-      sum -= system_.report().damping * rows.data()[i] * rows.data()[i];
-    }
-    return std::max(sum, 0.0);
   }
 
   void sum_up() {
