@@ -19,13 +19,13 @@ class LobcqInputs {
   // x: (tokens, cols). tensor_scale: for all tokens; without, each has tensor_scale_for its largest
   // magnitude. Throws Error(data) for a NaN or infinity. Parallel inside.
   void encode(const LobcqEncoder& encoder, std::optional<float> tensor_scale,
-              MatrixView<const float> x);
+              MatrixView<const float> x, Isa isa = default_isa());
 
   std::size_t tokens() const { return tokens_; }
   std::size_t cols() const { return cols_; }
   const LobcqLayout& layout() const { return layout_; }
-  // From token `first` on. Its tensor scales are the inputs' alone.
-  LobcqTokens view(std::size_t first) const;
+  // From token `first` on; the factors are the inputs' tensor scales.
+  IntegerTokens view(std::size_t first) const;
 
  private:
   std::size_t tokens_ = 0, cols_ = 0, arrays_ = 0, stride_ = 0;
