@@ -21,6 +21,7 @@
 
 #include "base/buffer.h"
 #include "kernels/group_level.h"
+#include "kernels/int8_inputs.h"
 #include "neap/codec.h"
 
 namespace neap {
@@ -37,6 +38,11 @@ class PackedGroupInt {
   std::size_t rows() const { return rows_; }
   std::size_t cols() const { return cols_; }
   const GroupLayout& layout() const { return layout_; }
+
+  // What the fast mode's activations have to be.
+  Int8Blocks int8_blocks() const {
+    return {shape_.block, shape_.zeros ? 1 : 1 << (shape_.bits - 1)};
+  }
 
   const GroupShape& shape() const { return shape_; }
   std::size_t panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }

@@ -13,6 +13,32 @@ T* array_in(Buffer& buffer, std::size_t count) {
   return reinterpret_cast<T*>(buffer.bytes(count * sizeof(T)));
 }
 
+IntegerTokens from(IntegerTokens tokens, std::size_t first, std::size_t blocks) {
+  return {tokens.entries + first * tokens.stride, tokens.stride, tokens.scales + first * blocks,
+          tokens.starts + first * blocks, tokens.factors + first};
+}
+
+void multiply_tokens(const PackedLobcq& weights, const IntegerTokens& x,
+                     std::span<const float> bias, MatrixView<float> y, Isa isa) {
+  NEAP_CHECK(y.cols == weights.rows() && (bias.empty() || bias.size() == weights.rows()));
+  const LobcqShape& shape = weights.shape();
+  const LobcqKernels& kernels = lobcq_kernels(isa);
+  if (y.rows <= kFewTokens) {
+    for_each_panel(weights.panels(), shape.arrays * shape.array_bytes, [&](std::size_t panel) {
+      kernels.few(shape, weights.panel(panel), x, y.rows,
+                  output_at(bias, y, 0, panel * kPanelRows, kPanelRows));
+    });
+    return;
+  }
+  for_each_pair(weights.panels(), y.rows, [&](const PairTile& tile) {
+    const PairBuffer pair(shape.arrays, shape.block_array, false);
+    for (std::size_t half = 0; half < 2; ++half)
+      kernels.decode(shape, weights.panel(tile.panel[half]), pair.values(half), pair.scales(half));
+    integer_kernels(isa).many(pair.view(), from(x, tile.token, shape.arrays), tile.tokens,
+                              output_at(bias, y, tile.token, tile.row, kPairRows));
+  });
+}
+
 }  // namespace
 
 IntegerTokens LobcqInputs::view(std::size_t first) const {
@@ -51,33 +77,22 @@ void LobcqInputs::encode(const LobcqEncoder& encoder, std::optional<float> tenso
 void multiply(const PackedLobcq& weights, const LobcqInputs& x, std::span<const float> bias,
               MatrixView<float> y, Isa isa) {
   NEAP_CHECK(x.layout().block_array == weights.layout().block_array);
-  NEAP_CHECK(x.cols() == weights.cols() && y.rows == x.tokens() && y.cols == weights.rows());
-  NEAP_CHECK(bias.empty() || bias.size() == weights.rows());
-  const LobcqShape& shape = weights.shape();
-  const LobcqKernels& kernels = lobcq_kernels(isa);
-  const IntegerTokens inputs = x.view(0);
+  NEAP_CHECK(x.cols() == weights.cols() && y.rows == x.tokens());
+  IntegerTokens tokens = x.view(0);
   std::vector<float> factors(y.rows);
-  for (std::size_t t = 0; t < y.rows; ++t) factors[t] = inputs.factors[t] * weights.tensor_scale();
-  const auto tokens_from = [&](std::size_t first) {
-    IntegerTokens tokens = x.view(first);
-    tokens.factors = factors.data() + first;
-    return tokens;
-  };
-  if (y.rows <= kFewTokens) {
-    for_each_panel(weights.panels(), shape.arrays * shape.array_bytes, [&](std::size_t panel) {
-      kernels.few(shape, weights.panel(panel), tokens_from(0), y.rows,
-                  output_at(bias, y, 0, panel * kPanelRows, kPanelRows));
-    });
-    return;
-  }
-  for_each_pair(weights.panels(), y.rows, [&](const PairTile& tile) {
-    const PairBuffer pair(shape.arrays, shape.block_array, false);
-    for (std::size_t half = 0; half < 2; ++half) {
-      kernels.decode(shape, weights.panel(tile.panel[half]), pair.values(half), pair.scales(half));
-    }
-    integer_kernels(isa).many(pair.view(), tokens_from(tile.token), tile.tokens,
-                              output_at(bias, y, tile.token, tile.row, kPairRows));
-  });
+  for (std::size_t t = 0; t < y.rows; ++t) factors[t] = tokens.factors[t] * weights.tensor_scale();
+  tokens.factors = factors.data();
+  multiply_tokens(weights, tokens, bias, y, isa);
+}
+
+void multiply(const PackedLobcq& weights, const Int8Inputs& x, std::span<const float> bias,
+              MatrixView<float> y, Isa isa) {
+  NEAP_CHECK(x.blocks() == weights.int8_blocks());
+  NEAP_CHECK(x.cols() == weights.cols() && y.rows == x.tokens());
+  IntegerTokens tokens = x.view(0);
+  const std::vector<float> factors(y.rows, weights.tensor_scale());
+  tokens.factors = factors.data();
+  multiply_tokens(weights, tokens, bias, y, isa);
 }
 
 }  // namespace neap

@@ -60,7 +60,7 @@ void compare(const GroupLayout& layout, std::int64_t rows, std::int64_t cols, st
   const PackedGroupInt packed(weights);
   for (const Isa isa : supported_isas()) {
     Int8Inputs rounded;
-    rounded.round(packed, x, isa);
+    rounded.round(packed.int8_blocks(), x, isa);
     Matrix<float> y(tokens, static_cast<std::size_t>(rows));
     multiply(packed, rounded, {}, y, isa);
     for (std::size_t t = 0; t < tokens; ++t) {
@@ -131,7 +131,7 @@ TEST(GroupMatmul, TheBiasIsAddedLast) {
   for (const std::size_t tokens : {std::size_t{2}, std::size_t{8}}) {
     for (const Isa isa : supported_isas()) {
       Int8Inputs rounded;
-      rounded.round(packed, random_matrix(tokens, 200, 7), isa);
+      rounded.round(packed.int8_blocks(), random_matrix(tokens, 200, 7), isa);
       Matrix<float> without(tokens, 35), with(tokens, 35);
       multiply(packed, rounded, {}, without, isa);
       multiply(packed, rounded, {bias.data(), 35}, with, isa);
@@ -150,7 +150,7 @@ TEST(GroupMatmul, RefusesWhatIsNotFinite) {
        {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     x(1, 70) = bad;
     Int8Inputs rounded;
-    EXPECT_THROW(rounded.round(packed, x), Error);
+    EXPECT_THROW(rounded.round(packed.int8_blocks(), x), Error);
   }
 }
 
