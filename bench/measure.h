@@ -5,12 +5,13 @@
 #include <cstdint>
 #include <ctime>
 #include <functional>
-#include <oneapi/dnnl/dnnl.hpp>
 
 #include "base/parallel.h"
 #include "base/random.h"
+#include "model/linear.h"
 #include "neap/matrix.h"
 #include "neap/model.h"
+#include "runtime/limits.h"
 
 namespace neap {
 
@@ -50,33 +51,10 @@ inline Matrix<float> uniform_matrix(std::size_t rows, std::size_t cols, float sc
   return m;
 }
 
-// oneDNN's product of two n x n matrices, both in the layouts that it prefers. FLOP/s.
-inline double product_speed(Precision precision, std::int64_t n, std::size_t repeats) {
-  using Memory = dnnl::memory;
-  const auto type = precision == Precision::bf16 ? Memory::data_type::bf16 : Memory::data_type::f32;
-  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-  dnnl::stream stream(engine);
-  const Memory::desc any({n, n}, type, Memory::format_tag::any);
-  const Memory::desc result({n, n}, Memory::data_type::f32, Memory::format_tag::ab);
-  const dnnl::matmul::primitive_desc description({any, any, result}, engine);
-  const auto filled = [&](const Memory::desc& wanted, std::uint32_t seed) {
-    Matrix<float> values =
-        uniform_matrix(static_cast<std::size_t>(n), static_cast<std::size_t>(n), 1.f, seed);
-    Memory plain(result, engine, values.data()), memory(wanted, engine);
-    dnnl::reorder(plain, memory).execute(stream, plain, memory);
-    return memory;
-  };
-  Memory x = filled(description.src_desc(), 1), w = filled(description.weights_desc(), 2),
-         y(result, engine);
-  const dnnl::matmul product(description);
-  const double seconds = best_seconds(repeats, [&] {
-    product.execute(stream, {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, y}});
-  });
-  return 2.0 * static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n) / seconds;
-}
-
+// oneDNN's own large product in the machine's arithmetic for `precision`. FLOP/s.
 inline double peak_speed(Precision precision) {
-  return std::max(product_speed(precision, 2048, 20), product_speed(precision, 4096, 4));
+  const Operand operand = precision == Precision::bf16 ? bf16_operand() : Operand::f32;
+  return measure_products(arithmetic_of(operand), now);
 }
 
 }  // namespace neap

@@ -8,9 +8,10 @@
 #include "commands.h"
 #include "neap/calibration.h"
 #include "neap/error.h"
+#include "neap/generate.h"
 #include "neap/model.h"
+#include "neap/text_stream.h"
 #include "options.h"
-#include "utf8_stream.h"
 
 namespace neap::cli {
 namespace {
@@ -117,7 +118,7 @@ void go_on(const GenerateCommand& c, Console& console) {
   const auto prompt = prompt_ids(c, tokenizer);
   const auto model = load_model(checkpoint, {.precision = c.precision, .max_memory = c.max_memory});
 
-  Utf8Stream stream(tokenizer, prompt);
+  TextStream stream(tokenizer, prompt);
   std::string text;
   const auto emit = [&](const std::string& piece) {
     text += piece;
@@ -126,7 +127,7 @@ void go_on(const GenerateCommand& c, Console& console) {
     console.flush();
   };
   const auto start = std::chrono::steady_clock::now();
-  const auto ids = generate(*model, prompt, tokenizer.eos(), c.sample, [&](TokenId id) {
+  const auto [ids, ending] = generate(*model, prompt, tokenizer.eos(), c.sample, [&](TokenId id) {
     emit(stream.add(id));
     return Console::stop_signal() == 0;
   });

@@ -36,7 +36,7 @@ std::optional<std::uint64_t> parse_size(std::string text) {
 }  // namespace
 
 void add_common(CLI::App& command, CommonOptions& options, const std::string& json) {
-  command.add_option("--threads", options.threads, "threads to use; 0: all cores")
+  command.add_option("-t,--threads", options.threads, "threads to use; 0: all cores")
       ->envname("NEAP_THREADS")
       ->check(CLI::Range(0, 4096))
       ->type_name("T")
