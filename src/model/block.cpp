@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "base/parallel.h"
-#include "linalg/buffer.h"
+#include "base/buffer.h"
 #include "model/attention.h"
 #include "model/elementwise.h"
 #include "model/kv_cache.h"

@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "linalg/buffer.h"
+#include "base/buffer.h"
 #include "linalg/matmul.h"
 #include "neap/model.h"
 

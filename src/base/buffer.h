@@ -27,6 +27,7 @@ class Buffer {
   float* floats(std::size_t count) {
     return reinterpret_cast<float*>(bytes(count * sizeof(float)));
   }
+  const std::byte* data() const { return data_; }
 
  private:
   static constexpr std::align_val_t kAlignment{64};

@@ -1,0 +1,109 @@
+// The specification: decodes as kernels/lobcq_packed.h describes, adds as codec/lobcq.h does. And
+// the choice of a level.
+#include <cmath>
+#include <cstring>
+
+#include "codec/minifloat.h"
+#include "kernels/lobcq_level.h"
+
+namespace neap {
+namespace {
+
+std::uint32_t header_word(const std::uint8_t* array, std::size_t word, std::size_t lane) {
+  std::uint32_t value = 0;
+  std::memcpy(&value, array + word * kVectorBytes + 4 * lane, sizeof value);
+  return value;
+}
+
+float scale_of(const LobcqShape& shape, const std::uint8_t* array, std::size_t lane) {
+  return e4m3_to_float(static_cast<E4m3>(header_word(array, shape.words - 1, lane) >> 24));
+}
+
+// Entry + 32 of column c of an array.
+std::uint8_t entry_of(const LobcqShape& shape, const std::uint8_t* array, std::size_t lane,
+                      std::size_t c) {
+  const std::uint8_t* codes = array + (shape.words + c / 8) * kVectorBytes;
+  const unsigned code = codes[4 * lane + c % 4] >> (c % 8 / 4 * 4) & 15u;
+  const std::uint64_t word = header_word(array, shape.word[c / 4], lane);
+  // `shift` is where 16 selector lies, seen from an even lane: 4 bits below the selector.
+  const unsigned bit = (shape.shift[c / 4][c % 4] + 4u) % 64;
+  const unsigned selector = static_cast<unsigned>(word >> bit) & 15u;
+  return shape.table[16 * selector + code];
+}
+
+void decode(const LobcqShape& shape, const std::uint8_t* panel, std::uint8_t* entries,
+            float* scales) {
+  for (std::size_t a = 0; a < shape.arrays; ++a, panel += shape.array_bytes) {
+    for (std::size_t lane = 0; lane < kPanelRows; ++lane) {
+      scales[a * 2 * kPanelRows + lane] = scale_of(shape, panel, lane);
+      for (std::size_t c = 0; c < shape.block_array; ++c) {
+        const std::size_t vector = (a * shape.block_array + c) / 4;
+        entries[vector * 2 * kVectorBytes + 4 * lane + c % 4] = entry_of(shape, panel, lane, c);
+      }
+    }
+  }
+}
+
+float add_array(std::int32_t dot, float x_scale, float w_scale, float sum) {
+  return std::fma(static_cast<float>(dot), x_scale * w_scale, sum);
+}
+
+void store(const LobcqTokens& x, std::size_t token, std::size_t row, float sum,
+           const KernelOutput& out) {
+  const float result = sum * x.tensor_scales[token];
+  out.y[token * out.stride + row] = out.bias ? result + out.bias[row] : result;
+}
+
+void many(const LobcqShape& shape, const std::uint8_t* entries, const float* scales,
+          const LobcqTokens& x, std::size_t tokens, const KernelOutput& out) {
+  for (std::size_t t = 0; t < tokens; ++t) {
+    for (std::size_t row = 0; row < out.rows; ++row) {
+      float sum = 0;
+      for (std::size_t a = 0; a < shape.arrays; ++a) {
+        std::int32_t dot = x.starts[t * shape.arrays + a];
+        for (std::size_t c = a * shape.block_array; c < (a + 1) * shape.block_array; ++c) {
+          const std::size_t at = c / 4 * 2 * kVectorBytes + 4 * row + c % 4;
+          dot += x.entries[t * x.stride + c] * entries[at];
+        }
+        sum = add_array(dot, x.scales[t * shape.arrays + a], scales[a * 2 * kPanelRows + row], sum);
+      }
+      store(x, t, row, sum, out);
+    }
+  }
+}
+
+void few(const LobcqShape& shape, const std::uint8_t* panel, const LobcqTokens& x,
+         std::size_t tokens, const KernelOutput& out) {
+  for (std::size_t t = 0; t < tokens; ++t) {
+    for (std::size_t row = 0; row < out.rows; ++row) {
+      float sum = 0;
+      for (std::size_t a = 0; a < shape.arrays; ++a) {
+        const std::uint8_t* array = panel + a * shape.array_bytes;
+        const std::int8_t* inputs = x.entries + t * x.stride + a * shape.block_array;
+        std::int32_t dot = x.starts[t * shape.arrays + a];
+        for (std::size_t c = 0; c < shape.block_array; ++c)
+          dot += inputs[c] * entry_of(shape, array, row, c);
+        sum = add_array(dot, x.scales[t * shape.arrays + a], scale_of(shape, array, row), sum);
+      }
+      store(x, t, row, sum, out);
+    }
+  }
+}
+
+constexpr LobcqKernels kScalar = {Isa::scalar, decode, many, few};
+
+}  // namespace
+
+#ifdef NEAP_KERNELS_X86
+extern const LobcqKernels kLobcqKernelsAvx2, kLobcqKernelsAvx512;  // lobcq_avx2.cpp, _avx512.cpp
+#endif
+
+const LobcqKernels& lobcq_kernels([[maybe_unused]] Isa isa) {
+#ifdef NEAP_KERNELS_X86
+  if (isa >= Isa::avx512) return kLobcqKernelsAvx512;
+  if (isa >= Isa::avx2) return kLobcqKernelsAvx2;
+#endif
+  return kScalar;
+}
+
+}  // namespace neap
