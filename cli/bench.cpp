@@ -10,6 +10,7 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "commands.h"
 #include "neap/error.h"
@@ -41,6 +42,7 @@ struct BenchCommand {
   std::vector<std::int64_t> prompts = {512}, generations = {128}, depths = {0};
   int repetitions = 5;
   Precision precision = Precision::bf16;
+  std::optional<KvType> kv_type;
   CommonOptions common;
 };
 
@@ -64,6 +66,7 @@ void add_options(CLI::App& app, BenchCommand& c) {
       ->type_name("R")
       ->capture_default_str();
   add_precision(app, c.precision);
+  add_kv_cache(app, c.kv_type);
   add_common(app, c.common, "print a JSON array, one object per test");
 }
 
@@ -112,8 +115,8 @@ struct Subject {
 
 Subject subject_of(const BenchCommand& c, const Checkpoint& checkpoint, const ModelConfig& config,
                    const BenchResult& result) {
-  Subject subject{checkpoint.path(), "", c.precision == Precision::bf16 ? "bf16" : "f32",
-                  file_bytes(checkpoint)};
+  const KvType own = c.precision == Precision::bf16 ? KvType::bf16 : KvType::f32;
+  Subject subject{checkpoint.path(), "", name_of(c.kv_type.value_or(own)), file_bytes(checkpoint)};
   const auto parameters = static_cast<double>(result.parameters);
   subject.type = fmt::format("{} {:.0f}M, {:.2f} bits", config.family, parameters / 1e6,
                              8 * static_cast<double>(subject.bytes) / parameters);
@@ -209,7 +212,7 @@ std::string table(const BenchResult& result, const Subject& subject) {
 void run(const BenchCommand& c, Console& console) {
   const std::vector<BenchTest> tests = tests_of(c);
   const auto checkpoint = Checkpoint::open(c.model);
-  const auto model = load_model(checkpoint, {.precision = c.precision});
+  const auto model = load_model(checkpoint, {.precision = c.precision, .kv_type = c.kv_type});
   const BenchResult result = run_bench(*model, {.tests = tests,
                                                 .repetitions = c.repetitions,
                                                 .threads = c.common.threads,

@@ -24,6 +24,7 @@ struct SampleOptions {
                                   // multiplied
   std::uint64_t seed = 42;
   bool stop_at_eos = true;
+  int threads = 0;  // 0: OpenMP's default
 };
 
 enum class Ending { end_token, max_tokens, stopped };  // stopped: on_token wanted no more

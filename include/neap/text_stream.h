@@ -28,14 +28,14 @@ class TextStream {
   std::string rest();
 
  private:
-  // Text after the first shown_ ids of window_, as it is.
-  std::string pending() const;
+  // What the last id of window_ adds, byte by byte.
+  std::string latest() const;
   // Appends whole characters to what is held back, and takes out what cannot belong to a stop string.
   std::string release(std::string_view text);
 
   const Tokenizer& tokenizer_;
-  std::vector<TokenId> window_;  // a few ids before what is pending: some tokenizers look at them
-  std::size_t shown_;
+  std::vector<TokenId> window_;  // the latest few ids: some tokenizers look at those before
+  std::string bytes_;            // of a character that is not whole yet
   std::vector<std::string> stops_;
   std::string held_;
   bool stopped_ = false;

@@ -133,6 +133,7 @@ Completion generate(LanguageModel& model, std::span<const TokenId> prompt,
                     const std::vector<TokenId>& eos, const SampleOptions& options,
                     const std::function<bool(TokenId)>& on_token) {
   check_prompt(prompt);
+  const ThreadScope threads(options.threads);
   Writer writer(loaded_model(model), 1, options);
   return complete(writer, prompt, eos, options, on_token);
 }
@@ -220,6 +221,7 @@ std::vector<Completion> generate_all(
     const std::function<bool(std::size_t sequence, TokenId)>& on_token) {
   for (const auto& prompt : prompts) check_prompt(prompt);
   if (at_once == 0) throw Error(ErrorCode::argument, "no sequence at once is none at all");
+  const ThreadScope threads(options.threads);
   Queue queue(prompts, eos, options, at_once);
   Writer writer(loaded_model(model), queue.sequences(), options);
   while (queue.fill(writer)) {
@@ -233,6 +235,7 @@ std::vector<TokenId> generate_batch(LanguageModel& model, std::span<const TokenI
                                     const std::function<bool(std::int64_t step)>& on_step) {
   if (sequences == 0 || prompts.empty() || prompts.size() % sequences != 0)
     throw Error(ErrorCode::argument, "prompts must be of equal length, at least one token");
+  const ThreadScope threads(options.threads);
   Writer writer(loaded_model(model), sequences, options);
   const auto steps = static_cast<std::size_t>(options.max_tokens);
   std::vector<TokenId> tokens(sequences * steps), latest(prompts.begin(), prompts.end());
@@ -254,6 +257,7 @@ class TextSession::Impl {
   Completion go_on(std::span<const TokenId> text, const std::vector<TokenId>& eos,
                    const SampleOptions& options, const std::function<bool(TokenId)>& on_token) {
     check_prompt(text);
+    const ThreadScope threads(options.threads);
     writer_.set_options(options);
     const auto [old, given] = std::ranges::mismatch(read_, text);
     // The last token is read in any case: what comes after it is asked for.

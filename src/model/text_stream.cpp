@@ -9,17 +9,16 @@ namespace neap {
 namespace {
 
 constexpr std::size_t kContext = 4;
-constexpr std::size_t kLongestPending = 8;  // ids; more than any character takes
 
-// Whether `text` ends inside a character that further bytes may complete.
-bool ends_inside_a_character(std::string_view text) {
+// Length of `text` without a character at its end that further bytes may complete.
+std::size_t whole_characters(std::string_view text) {
   for (std::size_t back = 1; back <= std::min<std::size_t>(3, text.size()); ++back) {
     const auto byte = static_cast<unsigned char>(text[text.size() - back]);
     if ((byte & 0xC0) == 0x80) continue;
     const std::size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
-    return length > back;
+    return length > back ? text.size() - back : text.size();
   }
-  return false;
+  return text.size();
 }
 
 // Length of the longest end of `text` that `stop` begins with, all of `stop` excepted.
@@ -36,14 +35,13 @@ TextStream::TextStream(const Tokenizer& tokenizer, std::span<const TokenId> befo
     : tokenizer_(tokenizer),
       window_(before.end() - static_cast<std::ptrdiff_t>(std::min(kContext, before.size())),
               before.end()),
-      shown_(window_.size()),
       stops_(std::move(stops)) {
   std::erase_if(stops_, [](const std::string& stop) { return stop.empty(); });
 }
 
-std::string TextStream::pending() const {
+std::string TextStream::latest() const {
   const std::string all = tokenizer_.decode(window_);
-  const std::string before = tokenizer_.decode(std::span(window_).first(shown_));
+  const std::string before = tokenizer_.decode(std::span(window_).first(window_.size() - 1));
   return all.substr(std::min(before.size(), all.size()));
 }
 
@@ -68,19 +66,18 @@ std::string TextStream::release(std::string_view text) {
 std::string TextStream::add(TokenId id) {
   if (stopped_) return "";
   window_.push_back(id);
-  const std::string text = pending();
-  if (ends_inside_a_character(text) && window_.size() - shown_ < kLongestPending) return "";
-  const std::size_t drop = shown_ > kContext ? shown_ - kContext : 0;
-  window_.erase(window_.begin(), window_.begin() + static_cast<std::ptrdiff_t>(drop));
-  shown_ = window_.size();
+  bytes_ += latest();
+  if (window_.size() > kContext) window_.erase(window_.begin());
+  const std::size_t whole = whole_characters(bytes_);
+  const std::string text = bytes_.substr(0, whole);
+  bytes_.erase(0, whole);
   return release(text);
 }
 
 std::string TextStream::rest() {
   if (stopped_) return "";
-  const std::string text = pending();
-  shown_ = window_.size();
-  std::string result = release(text);
+  std::string result = release(bytes_);
+  bytes_.clear();
   result += held_;
   held_.clear();
   return result;
