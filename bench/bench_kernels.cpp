@@ -3,8 +3,9 @@
 //
 //   OMP_NUM_THREADS=2 bench_kernels [Google Benchmark's options]
 //
-// Names: KERNEL/ISA/ROWSxCOLS/TOKENS. The limits come first: memory read, the int8 and bf16 dot
-// product instructions alone, oneDNN's int8 and bf16 products.
+// Names: KERNEL/ISA/ROWSxCOLS/TOKENS, and /and_inputs where encoding the activations counts too.
+// The limits come first: memory read, the int8 and bf16 dot product instructions alone, oneDNN's
+// int8 and bf16 products.
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
@@ -13,7 +14,9 @@
 #include <vector>
 
 #include "codec/lobcq_support.h"
+#include "codec/random_tensor.h"
 #include "dot_product_limit.h"
+#include "kernels/group_matmul.h"
 #include "kernels/lobcq_matmul.h"
 #include "measure.h"
 #include "support/random_matrix.h"
@@ -83,8 +86,37 @@ void count(benchmark::State& state, const Limits& limits, Size size, std::size_t
   state.counters["of_product"] = rate(operations * rounds / product_limit);
 }
 
+// How a kernel is fed: what it needs of x, made anew in every round or once.
+template <class Packed, class Inputs, class Prepare>
+void run(benchmark::State& state, const Limits& limits, Size size, std::size_t tokens, Isa isa,
+         bool prepare_always, Weights<Packed>& weights, Inputs& inputs, const Prepare& prepare) {
+  Matrix<float> y(tokens, size.rows);
+  prepare();
+  for (auto _ : state) {
+    if (prepare_always) prepare();
+    multiply(weights.next(), inputs, {}, y, isa);
+    benchmark::DoNotOptimize(y.data());
+  }
+  count(state, limits, size, tokens, weights.next().bytes(), limits.int8_product);
+}
+
+enum class Kernel { lobcq, lobcq_int8, int4_32, int4_64, int3_64, int2_64, int8_64 };
+constexpr std::pair<Kernel, const char*> kKernels[] = {
+    {Kernel::lobcq, "lobcq"},     {Kernel::lobcq_int8, "lobcq_w4a8"}, {Kernel::int4_32, "w4g32a8"},
+    {Kernel::int4_64, "w4g64a8"}, {Kernel::int3_64, "w3g64a8"},       {Kernel::int2_64, "w2g64a8"},
+    {Kernel::int8_64, "w8g64a8"}};
+
+GroupLayout layout_of(Kernel kernel) {
+  GroupLayout layout{.bits = 4, .group = 64};
+  if (kernel == Kernel::int4_32) layout.group = 32;
+  if (kernel == Kernel::int3_64) layout.bits = 3;
+  if (kernel == Kernel::int2_64) layout.bits = 2;
+  if (kernel == Kernel::int8_64) layout.bits = 8;
+  return layout;
+}
+
 void run_lobcq(benchmark::State& state, const Limits& limits, Size size, std::size_t tokens,
-               Isa isa, bool encode) {
+               Isa isa, bool prepare_always, bool int8) {
   const LobcqLayout layout;
   const CodebookSet books = universal_codebooks(layout);
   const LobcqTensor tensor = random_lobcq(layout, static_cast<std::int64_t>(size.rows),
@@ -93,32 +125,55 @@ void run_lobcq(benchmark::State& state, const Limits& limits, Size size, std::si
       [&] { return std::make_unique<PackedLobcq>(tensor, books.weights); });
   const LobcqEncoder encoder(layout, books.activations, isa);
   const Matrix<float> x = random_matrix(tokens, size.cols, 2);
-  LobcqInputs inputs;
-  inputs.encode(encoder, 0.0078125f, x);
-  Matrix<float> y(tokens, size.rows);
-  for (auto _ : state) {
-    if (encode) inputs.encode(encoder, 0.0078125f, x);
-    multiply(weights.next(), inputs, {}, y, isa);
-    benchmark::DoNotOptimize(y.data());
+  if (int8) {
+    Int8Inputs inputs;
+    run(state, limits, size, tokens, isa, prepare_always, weights, inputs,
+        [&] { inputs.round(weights.next().int8_blocks(), x, isa); });
+  } else {
+    LobcqInputs inputs;
+    run(state, limits, size, tokens, isa, prepare_always, weights, inputs,
+        [&] { inputs.encode(encoder, 0.0078125f, x, isa); });
   }
-  count(state, limits, size, tokens, weights.next().bytes(), limits.int8_product);
+}
+
+void run_group(benchmark::State& state, const Limits& limits, Size size, std::size_t tokens,
+               Isa isa, bool prepare_always, const GroupLayout& layout) {
+  const QuantizedTensor tensor = random_tensor(layout, static_cast<std::int64_t>(size.rows),
+                                               static_cast<std::int64_t>(size.cols), 1);
+  Weights<PackedGroupInt> weights([&] { return std::make_unique<PackedGroupInt>(tensor); });
+  const Matrix<float> x = random_matrix(tokens, size.cols, 2);
+  Int8Inputs inputs;
+  run(state, limits, size, tokens, isa, prepare_always, weights, inputs,
+      [&] { inputs.round(weights.next().int8_blocks(), x, isa); });
+}
+
+void run_kernel(benchmark::State& state, const Limits& limits, Size size, std::size_t tokens,
+                Isa isa, bool prepare_always, Kernel kernel) {
+  const bool int8 = kernel == Kernel::lobcq_int8;
+  if (int8 || kernel == Kernel::lobcq)
+    return run_lobcq(state, limits, size, tokens, isa, prepare_always, int8);
+  run_group(state, limits, size, tokens, isa, prepare_always, layout_of(kernel));
 }
 
 void register_all(const Limits& limits) {
   constexpr Size kSizes[] = {{576, 576},   {192, 576},   {1536, 576},  {576, 1536},
                              {49152, 576}, {4096, 4096}, {14336, 4096}};
-  for (const Isa isa : supported_isas()) {
-    if (lobcq_kernels(isa).isa != isa) continue;  // those of another level would run
-    for (const Size size : kSizes) {
-      for (const std::size_t tokens : {std::size_t{1}, std::size_t{4}, std::size_t{512}}) {
-        if (isa == Isa::scalar && tokens > 1) continue;
-        for (const bool encode : {false, true}) {
-          const std::string name = std::string(encode ? "lobcq_encoding/" : "lobcq/") +
-                                   std::string(name_of(isa)) + "/" + std::to_string(size.rows) +
-                                   "x" + std::to_string(size.cols) + "/" + std::to_string(tokens);
-          benchmark::RegisterBenchmark(name.c_str(), [=, &limits](benchmark::State& state) {
-            run_lobcq(state, limits, size, tokens, isa, encode);
-          })->UseRealTime();
+  for (const auto& [kernel, kernel_name] : kKernels) {
+    for (const Isa isa : supported_isas()) {
+      if (integer_kernels(isa).isa != isa) continue;  // those of another level would run
+      for (const Size size : kSizes) {
+        for (const std::size_t tokens : {std::size_t{1}, std::size_t{4}, std::size_t{512}}) {
+          if (isa == Isa::scalar && tokens > 1) continue;
+          for (const bool prepare : {false, true}) {
+            const std::string name = std::string(kernel_name) + "/" + std::string(name_of(isa)) +
+                                     "/" + std::to_string(size.rows) + "x" +
+                                     std::to_string(size.cols) + "/" + std::to_string(tokens) +
+                                     (prepare ? "/and_inputs" : "");
+            const Kernel which = kernel;
+            benchmark::RegisterBenchmark(name.c_str(), [=, &limits](benchmark::State& state) {
+              run_kernel(state, limits, size, tokens, isa, prepare, which);
+            })->UseRealTime();
+          }
         }
       }
     }

@@ -1,13 +1,15 @@
-// Packed kernels: weights and activations of any layout, size and content. Judge: every level of
-// instructions has the bits of the format's own multiply().
+// Packed kernels: weights and activations of any layout, size and content. Judge: LO-BCQ's own
+// multiply() for W4A4, the scalar level for activations of 8 bits; every level has their bits.
 //
 // Input: layout | rows | cols | tokens, a byte each; then scales, selectors, codes and activations
-// from the bytes that follow, over and over.
+// from the bytes that follow, over and over. The layout's highest bit: group integers.
 #include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <span>
 
+#include "codec/group_int.h"
+#include "kernels/group_matmul.h"
 #include "kernels/lobcq_matmul.h"
 #include "neap/check.h"
 
@@ -69,6 +71,25 @@ neap::LobcqTensor make_weights(const neap::LobcqLayout& layout, std::int64_t row
   return tensor;
 }
 
+neap::QuantizedTensor make_groups(std::uint8_t layout, std::int64_t rows, std::int64_t cols,
+                                  Bytes& bytes) {
+  constexpr int kBits[] = {2, 3, 4, 8};
+  constexpr std::int64_t kGroups[] = {0, 32, 64, 96, 128, 160, 192, 256};
+  constexpr neap::DType kTypes[] = {neap::DType::bf16, neap::DType::f16, neap::DType::f32};
+  const bool symmetric = layout >> 5 & 1;
+  const neap::GroupLayout grid{kBits[layout & 3], kGroups[layout >> 2 & 7], symmetric,
+                               kTypes[static_cast<std::size_t>(rows + cols) % 3]};
+  neap::QuantizedTensor tensor{grid, rows, cols, {}, {}, {}};
+  const auto code = [&] { return static_cast<std::uint8_t>(bytes.next() >> (8 - grid.bits)); };
+  for (std::int64_t i = 0; i < rows * cols; ++i) tensor.codes.push_back(code());
+  for (std::int64_t i = 0; i < rows * grid.groups(cols); ++i) {
+    tensor.scales.push_back(static_cast<float>(1 + bytes.next()) / 64);
+    if (!symmetric) tensor.zeros.push_back(code());
+  }
+  neap::check_invariants(tensor);
+  return tensor;
+}
+
 neap::Matrix<float> make_inputs(std::size_t tokens, std::size_t cols, Bytes& bytes) {
   neap::Matrix<float> x(tokens, cols);
   for (std::size_t i = 0; i < tokens * cols; ++i)
@@ -77,32 +98,61 @@ neap::Matrix<float> make_inputs(std::size_t tokens, std::size_t cols, Bytes& byt
   return x;
 }
 
+void expect_equal(const neap::Matrix<float>& found, const neap::Matrix<float>& want) {
+  for (std::size_t i = 0; i < want.rows() * want.cols(); ++i) {
+    NEAP_CHECK(std::bit_cast<std::uint32_t>(found.data()[i]) ==
+               std::bit_cast<std::uint32_t>(want.data()[i]));
+  }
+}
+
+// Activations of 8 bits.
+template <class Packed>
+void compare_levels(const Packed& packed, const neap::Matrix<float>& x) {
+  neap::Matrix<float> want(x.rows(), packed.rows()), found(x.rows(), packed.rows());
+  for (const neap::Isa isa : neap::supported_isas()) {
+    neap::Int8Inputs inputs;
+    inputs.round(packed.int8_blocks(), x, isa);
+    neap::multiply(packed, inputs, {}, isa == neap::Isa::scalar ? want : found, isa);
+    if (isa != neap::Isa::scalar) expect_equal(found, want);
+  }
+}
+
+void compare_w4a4(const neap::LobcqTensor& weights, const neap::Codebooks& books,
+                  const neap::PackedLobcq& packed, const neap::Codebooks& input_books,
+                  const neap::Matrix<float>& x) {
+  neap::Matrix<float> want(x.rows(), packed.rows()), found(x.rows(), packed.rows());
+  neap::multiply(neap::LobcqEncoder(weights.layout, input_books, neap::Isa::scalar)
+                     .encode(x, 0.25f, neap::ScaleChoice::maximum),
+                 input_books, weights, books, want);
+  for (const neap::Isa isa : neap::supported_isas()) {
+    neap::LobcqInputs inputs;
+    inputs.encode(neap::LobcqEncoder(weights.layout, input_books, isa), 0.25f, x, isa);
+    neap::multiply(packed, inputs, {}, found, isa);
+    expect_equal(found, want);
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < kHead) return 0;
+  const std::int64_t rows = 1 + data[1] % 40, cols = 1 + data[2];
+  const std::size_t tokens = 1 + data[3] % 16;
+  Bytes bytes({data + kHead, size - kHead});
+  if (data[0] >> 7 != 0) {
+    const neap::QuantizedTensor weights = make_groups(data[0], rows, cols, bytes);
+    const neap::Matrix<float> x = make_inputs(tokens, static_cast<std::size_t>(cols), bytes);
+    compare_levels(neap::PackedGroupInt(weights), x);
+    return 0;
+  }
   const neap::LobcqLayout layout{16 << (data[0] & 3), 2 << ((data[0] >> 2) % 3),
                                  2 << ((data[0] >> 4) & 3)};
-  const std::size_t rows = 1 + data[1] % 40, cols = 1 + data[2], tokens = 1 + data[3] % 16;
-  Bytes bytes({data + kHead, size - kHead});
   const neap::Codebooks books = make_codebooks(layout, bytes);
   const neap::Codebooks input_books = make_codebooks(layout, bytes);
-  const neap::LobcqTensor weights =
-      make_weights(layout, static_cast<std::int64_t>(rows), static_cast<std::int64_t>(cols), bytes);
-  const neap::Matrix<float> x = make_inputs(tokens, cols, bytes);
-  neap::Matrix<float> want(tokens, rows), found(tokens, rows);
-  neap::multiply(neap::LobcqEncoder(layout, input_books, neap::Isa::scalar)
-                     .encode(x, 0.25f, neap::ScaleChoice::maximum),
-                 input_books, weights, books, want);
+  const neap::LobcqTensor weights = make_weights(layout, rows, cols, bytes);
+  const neap::Matrix<float> x = make_inputs(tokens, static_cast<std::size_t>(cols), bytes);
   const neap::PackedLobcq packed(weights, books);
-  for (const neap::Isa isa : neap::supported_isas()) {
-    neap::LobcqInputs inputs;
-    inputs.encode(neap::LobcqEncoder(layout, input_books, isa), 0.25f, x);
-    neap::multiply(packed, inputs, {}, found, isa);
-    for (std::size_t i = 0; i < tokens * rows; ++i) {
-      NEAP_CHECK(std::bit_cast<std::uint32_t>(found.data()[i]) ==
-                 std::bit_cast<std::uint32_t>(want.data()[i]));
-    }
-  }
+  compare_w4a4(weights, books, packed, input_books, x);
+  compare_levels(packed, x);
   return 0;
 }

@@ -10,7 +10,7 @@ namespace neap {
 
 enum class Isa {
   scalar,
-  avx2,        // AVX2, FMA
+  avx2,        // AVX2, FMA, F16C
   avx512,      // AVX-512 F, BW, DQ, VL, VBMI, VNNI: Ice Lake, Zen 4 and later
   avx512bf16,  // and BF16: Zen 4, Sapphire Rapids and later
 };

@@ -1,23 +1,13 @@
-// Isa::avx512 of kernels/lobcq_level.h. A vector is 16 rows by four columns, so that vpdpbusd adds
-// to each row's sum the products of its lane's four entries with four activations that are the same
-// for all lanes.
-#include <immintrin.h>
+// Isa::avx512 of kernels/lobcq_level.h.
+#include "kernels/integer_avx512.h"
 
-#include <cstring>
-
+// After it: the level's instructions.
 #include "kernels/lobcq_level.h"
 
 namespace neap {
 namespace {
 
 enum class Kind { usual, general, wide };  // wide: 16 codebooks
-
-// Four activations in all lanes.
-inline __m512i four(const std::int8_t* entries) {
-  std::int32_t value;
-  std::memcpy(&value, entries, sizeof value);
-  return _mm512_set1_epi32(value);
-}
 
 // E4M3 in the top bytes to fp32: exponent and mantissa where fp32 has them, then the exponent's
 // bias by a multiplication that holds for subnormal numbers too.
@@ -84,37 +74,26 @@ class Decoder {
 };
 
 template <Kind kind>
-void decode_as(const LobcqShape& shape, const std::uint8_t* panel, std::uint8_t* entries,
+void decode_as(const LobcqShape& shape, const std::uint8_t* panel, std::uint8_t* values,
                float* scales) {
   const Decoder<kind> decoder(shape);
   const std::size_t steps = kind == Kind::usual ? 8 : shape.block_array / 8;
   for (std::size_t a = 0; a < shape.arrays; ++a, panel += shape.array_bytes) {
     const std::uint8_t* codes = panel + shape.words * kVectorBytes;
     const __m512i header = _mm512_loadu_si512(codes - kVectorBytes);
-    _mm512_storeu_ps(scales + a * 2 * kPanelRows, scales_of(header));
+    _mm512_storeu_ps(scales + a * kPairRows, scales_of(header));
 #pragma GCC unroll 8
-    for (std::size_t step = 0; step < steps; ++step, entries += 4 * kVectorBytes) {
+    for (std::size_t step = 0; step < steps; ++step, values += 4 * kVectorBytes) {
       __m512i low, high;
       decoder(panel, header, codes, step, &low, &high);
-      _mm512_storeu_si512(entries, low);
-      _mm512_storeu_si512(entries + 2 * kVectorBytes, high);
+      _mm512_storeu_si512(values, low);
+      _mm512_storeu_si512(values + 2 * kVectorBytes, high);
     }
   }
 }
 
-// Results of the 16 rows from `first` of the panel or pair.
-inline void store(__m512 sum, float tensor_scale, std::size_t token, std::size_t first,
-                  const KernelOutput& out) {
-  if (first >= out.rows) return;
-  const std::size_t left = out.rows - first;
-  const auto there = static_cast<__mmask16>(left >= kPanelRows ? 0xffff : (1u << left) - 1);
-  __m512 result = _mm512_mul_ps(sum, _mm512_set1_ps(tensor_scale));
-  if (out.bias) result = _mm512_add_ps(result, _mm512_maskz_loadu_ps(there, out.bias + first));
-  _mm512_mask_storeu_ps(out.y + token * out.stride + first, there, result);
-}
-
 template <Kind kind, std::size_t tokens>
-void few_of(const LobcqShape& shape, const std::uint8_t* panel, const LobcqTokens& x,
+void few_of(const LobcqShape& shape, const std::uint8_t* panel, const IntegerTokens& x,
             const KernelOutput& out) {
   const Decoder<kind> decoder(shape);
   const std::size_t steps = kind == Kind::usual ? 8 : shape.block_array / 8;
@@ -145,11 +124,11 @@ void few_of(const LobcqShape& shape, const std::uint8_t* panel, const LobcqToken
       sums[t] = _mm512_fmadd_ps(dot, both, sums[t]);
     }
   }
-  for (std::size_t t = 0; t < tokens; ++t) store(sums[t], x.tensor_scales[t], t, 0, out);
+  for (std::size_t t = 0; t < tokens; ++t) store_rows(sums[t], x, t, 0, out);
 }
 
 template <Kind kind>
-void few_as(const LobcqShape& shape, const std::uint8_t* panel, const LobcqTokens& x,
+void few_as(const LobcqShape& shape, const std::uint8_t* panel, const IntegerTokens& x,
             std::size_t tokens, const KernelOutput& out) {
   if (tokens == 1) return few_of<kind, 1>(shape, panel, x, out);
   if (tokens == 2) return few_of<kind, 2>(shape, panel, x, out);
@@ -157,67 +136,23 @@ void few_as(const LobcqShape& shape, const std::uint8_t* panel, const LobcqToken
   few_of<kind, 4>(shape, panel, x, out);
 }
 
-constexpr std::size_t kTileTokens = 6;  // 2 x 6 integer sums, as many of floats, two of weights
-
-template <std::size_t tokens>
-void tile(const LobcqShape& shape, const std::uint8_t* entries, const float* scales,
-          const LobcqTokens& x, std::size_t first, const KernelOutput& out) {
-  __m512 sums[tokens][2];
-  for (auto& sum : sums) sum[0] = sum[1] = _mm512_setzero_ps();
-  const std::int8_t* inputs = x.entries + first * x.stride;
-  for (std::size_t a = 0; a < shape.arrays; ++a) {
-    const std::int32_t* starts = x.starts + first * shape.arrays + a;
-    __m512i dots[tokens][2];
-    for (std::size_t t = 0; t < tokens; ++t)
-      dots[t][0] = dots[t][1] = _mm512_set1_epi32(starts[t * shape.arrays]);
-#pragma GCC unroll 4
-    for (std::size_t k = 0; k < shape.block_array; k += 4) {
-      const __m512i w0 = _mm512_load_si512(entries + k * (kVectorBytes / 2));
-      const __m512i w1 = _mm512_load_si512(entries + k * (kVectorBytes / 2) + kVectorBytes);
-#pragma GCC unroll 6
-      for (std::size_t t = 0; t < tokens; ++t) {
-        const __m512i value = four(inputs + t * x.stride + k);
-        dots[t][0] = _mm512_dpbusd_epi32(dots[t][0], w0, value);
-        dots[t][1] = _mm512_dpbusd_epi32(dots[t][1], w1, value);
-      }
-    }
-    inputs += shape.block_array;
-    entries += shape.block_array * (kVectorBytes / 2);
-    const __m512 s0 = _mm512_load_ps(scales + a * 2 * kPanelRows);
-    const __m512 s1 = _mm512_load_ps(scales + a * 2 * kPanelRows + kPanelRows);
-    const float* x_scales = x.scales + first * shape.arrays + a;
-#pragma GCC unroll 6
-    for (std::size_t t = 0; t < tokens; ++t) {
-      const __m512 scale = _mm512_set1_ps(x_scales[t * shape.arrays]);
-      sums[t][0] =
-          _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t][0]), _mm512_mul_ps(scale, s0), sums[t][0]);
-      sums[t][1] =
-          _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t][1]), _mm512_mul_ps(scale, s1), sums[t][1]);
-    }
-  }
-  for (std::size_t t = 0; t < tokens; ++t) {
-    for (std::size_t half = 0; half < 2; ++half)
-      store(sums[t][half], x.tensor_scales[first + t], first + t, half * kPanelRows, out);
-  }
-}
-
 Kind kind_of(const LobcqShape& shape) {
   return shape.usual ? Kind::usual : shape.codebooks == 16 ? Kind::wide : Kind::general;
 }
 
-void decode(const LobcqShape& shape, const std::uint8_t* panel, std::uint8_t* entries,
+void decode(const LobcqShape& shape, const std::uint8_t* panel, std::uint8_t* values,
             float* scales) {
   switch (kind_of(shape)) {
     case Kind::usual:
-      return decode_as<Kind::usual>(shape, panel, entries, scales);
+      return decode_as<Kind::usual>(shape, panel, values, scales);
     case Kind::general:
-      return decode_as<Kind::general>(shape, panel, entries, scales);
+      return decode_as<Kind::general>(shape, panel, values, scales);
     case Kind::wide:
-      return decode_as<Kind::wide>(shape, panel, entries, scales);
+      return decode_as<Kind::wide>(shape, panel, values, scales);
   }
 }
 
-void few(const LobcqShape& shape, const std::uint8_t* panel, const LobcqTokens& x,
+void few(const LobcqShape& shape, const std::uint8_t* panel, const IntegerTokens& x,
          std::size_t tokens, const KernelOutput& out) {
   switch (kind_of(shape)) {
     case Kind::usual:
@@ -229,30 +164,9 @@ void few(const LobcqShape& shape, const std::uint8_t* panel, const LobcqTokens& 
   }
 }
 
-void many(const LobcqShape& shape, const std::uint8_t* entries, const float* scales,
-          const LobcqTokens& x, std::size_t tokens, const KernelOutput& out) {
-  std::size_t t = 0;
-  for (; t + kTileTokens <= tokens; t += kTileTokens)
-    tile<kTileTokens>(shape, entries, scales, x, t, out);
-  switch (tokens - t) {
-    case 1:
-      return tile<1>(shape, entries, scales, x, t, out);
-    case 2:
-      return tile<2>(shape, entries, scales, x, t, out);
-    case 3:
-      return tile<3>(shape, entries, scales, x, t, out);
-    case 4:
-      return tile<4>(shape, entries, scales, x, t, out);
-    case 5:
-      return tile<5>(shape, entries, scales, x, t, out);
-    default:
-      return;
-  }
-}
-
 }  // namespace
 
 extern const LobcqKernels kLobcqKernelsAvx512;
-const LobcqKernels kLobcqKernelsAvx512 = {Isa::avx512, decode, many, few};
+const LobcqKernels kLobcqKernelsAvx512 = {Isa::avx512, decode, few};
 
 }  // namespace neap

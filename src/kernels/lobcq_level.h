@@ -1,18 +1,13 @@
-// The inner loops of kernels/lobcq_matmul.h, once per level of instructions. All levels give the
-// same bits: those of multiply() in codec/lobcq.h. Seen by files that are compiled for one level
-// alone: nothing here may become code.
+// The inner loops of kernels/lobcq_matmul.h, once per level of instructions, in the arithmetic of
+// kernels/integer_level.h: that of multiply() in codec/lobcq.h. Seen by files that are compiled for
+// one level alone: nothing here may become code.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-
-#include "base/isa.h"
+#include "kernels/integer_level.h"
 
 namespace neap {
 
-inline constexpr std::size_t kPanelRows = 16;
 inline constexpr int kEntryOffset = 32;  // entry + 32 is in [1, 63]: a byte without a sign
-inline constexpr std::size_t kVectorBytes = 64;
 
 // What all panels of a packed tensor have in common (kernels/lobcq_packed.h).
 struct LobcqShape {
@@ -32,37 +27,16 @@ struct LobcqShape {
   alignas(8) std::uint8_t shift[32][8];
 };
 
-// Encoded activations, a token a row.
-struct LobcqTokens {
-  const std::int8_t* entries;  // `stride` bytes a token, 0 past the last column
-  std::size_t stride;          // arrays * block_array
-  const float* scales;         // (tokens, arrays)
-  const std::int32_t* starts;  // (tokens, arrays): -32 times the sum of the array's entries
-  const float* tensor_scales;  // (tokens), times the weights'
-};
-
-// Where a panel's or a pair of panels' results go: y(t, r) = result + bias[r].
-struct KernelOutput {
-  float* y;
-  std::size_t stride;
-  std::size_t rows;   // that exist, of the panel or pair
-  const float* bias;  // null: none
-};
-
 struct LobcqKernels {
   Isa isa;
-  // A panel's entries + 32 and scales, for many(): vector k of four columns goes to entries +
-  // k * 2 * 64, the scales of array a to scales + a * 2 * 16.
-  void (*decode)(const LobcqShape& shape, const std::uint8_t* panel, std::uint8_t* entries,
+  // A panel for IntegerKernels::many, of which it is a half: four columns' vector k goes to values
+  // + k * 2 * 64, the scales of array a to scales + a * 32.
+  void (*decode)(const LobcqShape& shape, const std::uint8_t* panel, std::uint8_t* values,
                  float* scales);
-  // A pair of decoded panels against any number of tokens.
-  void (*many)(const LobcqShape& shape, const std::uint8_t* entries, const float* scales,
-               const LobcqTokens& x, std::size_t tokens, const KernelOutput& out);
   // One panel against 1 to kFewTokens tokens, decoded in registers.
-  void (*few)(const LobcqShape& shape, const std::uint8_t* panel, const LobcqTokens& x,
+  void (*few)(const LobcqShape& shape, const std::uint8_t* panel, const IntegerTokens& x,
               std::size_t tokens, const KernelOutput& out);
 };
-inline constexpr std::size_t kFewTokens = 4;
 
 // The fastest kernels that need no more than `isa`.
 const LobcqKernels& lobcq_kernels(Isa isa);

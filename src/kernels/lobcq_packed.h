@@ -22,6 +22,7 @@
 
 #include "base/buffer.h"
 #include "codec/lobcq.h"
+#include "kernels/int8_inputs.h"
 #include "kernels/lobcq_level.h"
 
 namespace neap {
@@ -35,6 +36,9 @@ class PackedLobcq {
   std::size_t cols() const { return cols_; }
   const LobcqLayout& layout() const { return layout_; }
   float tensor_scale() const { return tensor_scale_; }
+
+  // What activations of 8 bits have to be.
+  Int8Blocks int8_blocks() const { return {shape_.block_array, kEntryOffset}; }
 
   const LobcqShape& shape() const { return shape_; }
   std::size_t panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }

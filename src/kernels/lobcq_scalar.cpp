@@ -1,5 +1,4 @@
-// The specification: decodes as kernels/lobcq_packed.h describes, adds as codec/lobcq.h does. And
-// the choice of a level.
+// The specification: decodes as kernels/lobcq_packed.h describes. And the choice of a level.
 #include <cmath>
 #include <cstring>
 
@@ -31,48 +30,20 @@ std::uint8_t entry_of(const LobcqShape& shape, const std::uint8_t* array, std::s
   return shape.table[16 * selector + code];
 }
 
-void decode(const LobcqShape& shape, const std::uint8_t* panel, std::uint8_t* entries,
+void decode(const LobcqShape& shape, const std::uint8_t* panel, std::uint8_t* values,
             float* scales) {
   for (std::size_t a = 0; a < shape.arrays; ++a, panel += shape.array_bytes) {
     for (std::size_t lane = 0; lane < kPanelRows; ++lane) {
-      scales[a * 2 * kPanelRows + lane] = scale_of(shape, panel, lane);
+      scales[a * kPairRows + lane] = scale_of(shape, panel, lane);
       for (std::size_t c = 0; c < shape.block_array; ++c) {
         const std::size_t vector = (a * shape.block_array + c) / 4;
-        entries[vector * 2 * kVectorBytes + 4 * lane + c % 4] = entry_of(shape, panel, lane, c);
+        values[vector * 2 * kVectorBytes + 4 * lane + c % 4] = entry_of(shape, panel, lane, c);
       }
     }
   }
 }
 
-float add_array(std::int32_t dot, float x_scale, float w_scale, float sum) {
-  return std::fma(static_cast<float>(dot), x_scale * w_scale, sum);
-}
-
-void store(const LobcqTokens& x, std::size_t token, std::size_t row, float sum,
-           const KernelOutput& out) {
-  const float result = sum * x.tensor_scales[token];
-  out.y[token * out.stride + row] = out.bias ? result + out.bias[row] : result;
-}
-
-void many(const LobcqShape& shape, const std::uint8_t* entries, const float* scales,
-          const LobcqTokens& x, std::size_t tokens, const KernelOutput& out) {
-  for (std::size_t t = 0; t < tokens; ++t) {
-    for (std::size_t row = 0; row < out.rows; ++row) {
-      float sum = 0;
-      for (std::size_t a = 0; a < shape.arrays; ++a) {
-        std::int32_t dot = x.starts[t * shape.arrays + a];
-        for (std::size_t c = a * shape.block_array; c < (a + 1) * shape.block_array; ++c) {
-          const std::size_t at = c / 4 * 2 * kVectorBytes + 4 * row + c % 4;
-          dot += x.entries[t * x.stride + c] * entries[at];
-        }
-        sum = add_array(dot, x.scales[t * shape.arrays + a], scales[a * 2 * kPanelRows + row], sum);
-      }
-      store(x, t, row, sum, out);
-    }
-  }
-}
-
-void few(const LobcqShape& shape, const std::uint8_t* panel, const LobcqTokens& x,
+void few(const LobcqShape& shape, const std::uint8_t* panel, const IntegerTokens& x,
          std::size_t tokens, const KernelOutput& out) {
   for (std::size_t t = 0; t < tokens; ++t) {
     for (std::size_t row = 0; row < out.rows; ++row) {
@@ -83,14 +54,16 @@ void few(const LobcqShape& shape, const std::uint8_t* panel, const LobcqTokens& 
         std::int32_t dot = x.starts[t * shape.arrays + a];
         for (std::size_t c = 0; c < shape.block_array; ++c)
           dot += inputs[c] * entry_of(shape, array, row, c);
-        sum = add_array(dot, x.scales[t * shape.arrays + a], scale_of(shape, array, row), sum);
+        const float scales = x.scales[t * shape.arrays + a] * scale_of(shape, array, row);
+        sum = std::fma(static_cast<float>(dot), scales, sum);
       }
-      store(x, t, row, sum, out);
+      if (x.factors) sum *= x.factors[t];
+      out.y[t * out.stride + row] = out.bias ? sum + out.bias[row] : sum;
     }
   }
 }
 
-constexpr LobcqKernels kScalar = {Isa::scalar, decode, many, few};
+constexpr LobcqKernels kScalar = {Isa::scalar, decode, few};
 
 }  // namespace
 

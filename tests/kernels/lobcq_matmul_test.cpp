@@ -183,6 +183,51 @@ TEST(LobcqMatmul, PackedWeightsTakeTheFilesBitsAWeight) {
             bits_per_weight(layout, 576, 1536));
 }
 
+// The definition in kernels/int8_inputs.h and lobcq_matmul.h, spelt out.
+TEST(LobcqMatmul, EveryLevelHasTheDefinedBitsOnActivationsOf8Bits) {
+  std::uint32_t seed = 50000;
+  for (const LobcqLayout& layout : every_layout()) {
+    const std::int64_t rows = 35, cols = 3 * layout.block_array / 2 + 5;
+    const Codebooks codebooks = random_codebooks(layout, seed++);
+    const LobcqTensor weights = random_lobcq(layout, rows, cols, seed++);
+    const PackedLobcq packed(weights, codebooks);
+    Matrix<float> entries(35, static_cast<std::size_t>(cols));  // times the signed tensor scale
+    LobcqTensor unit = weights;
+    unit.tensor_scale = 1;
+    std::fill(unit.scales.begin(), unit.scales.end(), float_to_e4m3(1));
+    dequantize(unit, codebooks, 0, rows, entries);
+    for (const std::size_t tokens : {std::size_t{2}, std::size_t{7}}) {
+      const Matrix<float> x = normal(tokens, static_cast<std::size_t>(cols), seed++);
+      for (const Isa isa : supported_isas()) {
+        Int8Inputs inputs;
+        inputs.round(packed.int8_blocks(), x, isa);
+        Matrix<float> y(tokens, 35);
+        multiply(packed, inputs, {}, y, isa);
+        for (std::size_t t = 0; t < tokens; ++t) {
+          for (std::size_t r = 0; r < 35; ++r) {
+            float sum = 0;
+            for (std::int64_t a = 0; a < layout.arrays(cols); ++a) {
+              const std::int64_t first = a * layout.block_array;
+              const std::int64_t last = std::min(cols, first + layout.block_array);
+              float largest = 0, dot = 0;
+              for (std::int64_t c = first; c < last; ++c)
+                largest = std::max(largest, std::abs(x(t, static_cast<std::size_t>(c))));
+              for (std::int64_t c = first; c < last && largest > 0; ++c) {
+                const auto at = static_cast<std::size_t>(c);
+                dot += std::nearbyint(x(t, at) * (127.0f / largest)) * entries(r, at);
+              }
+              const auto array =
+                  r * static_cast<std::size_t>(layout.arrays(cols)) + static_cast<std::size_t>(a);
+              sum = std::fma(dot, largest / 127.0f * e4m3_to_float(weights.scales[array]), sum);
+            }
+            ASSERT_EQ(y(t, r), sum * weights.tensor_scale) << name_of(isa);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(LobcqMatmul, RefusesWhatIsNotFinite) {
   const LobcqLayout layout;
   const LobcqEncoder encoder(layout, random_codebooks(layout, 45));
