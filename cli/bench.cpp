@@ -43,6 +43,7 @@ struct BenchCommand {
   int repetitions = 5;
   Precision precision = Precision::bf16;
   std::optional<KvType> kv_type;
+  PackedOptions kernels;
   CommonOptions common;
 };
 
@@ -67,6 +68,7 @@ void add_options(CLI::App& app, BenchCommand& c) {
       ->capture_default_str();
   add_precision(app, c.precision);
   add_kv_cache(app, c.kv_type);
+  add_kernels(app, c.kernels);
   add_common(app, c.common, "print a JSON array, one object per test");
 }
 
@@ -212,7 +214,9 @@ std::string table(const BenchResult& result, const Subject& subject) {
 void run(const BenchCommand& c, Console& console) {
   const std::vector<BenchTest> tests = tests_of(c);
   const auto checkpoint = Checkpoint::open(c.model);
-  const auto model = load_model(checkpoint, {.precision = c.precision, .kv_type = c.kv_type});
+  const auto model = load_model(checkpoint, {.precision = c.precision,
+                                             .kv_type = c.kv_type,
+                                             .packed = packed_linears(c.kernels)});
   const BenchResult result = run_bench(*model, {.tests = tests,
                                                 .repetitions = c.repetitions,
                                                 .threads = c.common.threads,

@@ -39,6 +39,7 @@ struct ChatCommand {
   Precision precision = Precision::bf16;
   std::optional<KvType> kv_type;
   std::uint64_t max_memory = 0;
+  PackedOptions kernels;
   CommonOptions common;
 };
 
@@ -58,6 +59,7 @@ void add_options(CLI::App& app, ChatCommand& c) {
   add_precision(app, c.precision);
   add_kv_cache(app, c.kv_type);
   add_max_memory(app, c.max_memory);
+  add_kernels(app, c.kernels);
   add_quiet_options(app, c.common);
 }
 
@@ -124,7 +126,8 @@ class Chat {
     static_cast<void>(prompt_.ids({&probe, 1}));  // a template that cannot be used costs no loading
     model_ = load_model(checkpoint_, {.precision = c_.precision,
                                       .max_memory = c_.max_memory,
-                                      .kv_type = c_.kv_type});
+                                      .kv_type = c_.kv_type,
+                                      .packed = packed_linears(c_.kernels)});
     session_.emplace(*model_);
   }
 

@@ -49,6 +49,8 @@ struct EvalCommand {
   Precision precision = Precision::bf16;
   std::optional<KvType> kv_type;  // of MODEL alone
   std::uint64_t max_memory = 0;
+  PackedOptions kernels;
+  bool simulate = false;
   CommonOptions common;
 };
 
@@ -87,6 +89,8 @@ void add_options(CLI::App& app, EvalCommand& c) {
   add_precision(app, c.precision);
   add_kv_cache(app, c.kv_type);
   add_max_memory(app, c.max_memory);
+  add_kernels(app, c.kernels);
+  app.add_flag("--simulate", c.simulate, "decode quantized layers instead of running packed bytes");
   add_common(app, c.common, "print one JSON object instead of text");
 }
 
@@ -180,6 +184,7 @@ class Evaluation {
     how.kv_type = c_.kv_type;
     how.inputs = input_coding_from_name(c_.activations);
     if (!c_.codebooks.empty()) how.codebooks = read_codebooks(c_.codebooks);
+    if (!c_.simulate) how.packed = packed_linears(c_.kernels);
     ours_->model = load_model(ours_->checkpoint, how);
     if (theirs_) theirs_->model = load_model(theirs_->checkpoint, options);
   }

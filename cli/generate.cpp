@@ -44,10 +44,14 @@ struct GenerateCommand {
   Precision precision = Precision::bf16;
   std::optional<KvType> kv_type;
   std::uint64_t max_memory = 0;
+  PackedOptions kernels;
   CommonOptions common;
 
   LoadOptions load_options() const {
-    return {.precision = precision, .max_memory = max_memory, .kv_type = kv_type};
+    return {.precision = precision,
+            .max_memory = max_memory,
+            .kv_type = kv_type,
+            .packed = packed_linears(kernels)};
   }
 };
 
@@ -103,6 +107,7 @@ void add_options(CLI::App& app, GenerateCommand& c) {
   add_precision(app, c.precision);
   add_kv_cache(app, c.kv_type);
   add_max_memory(app, c.max_memory);
+  add_kernels(app, c.kernels);
   add_common(app, c.common, "print one JSON object instead of the bare text");
 }
 

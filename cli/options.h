@@ -9,6 +9,7 @@
 #include "console.h"
 #include "neap/generate.h"
 #include "neap/model.h"
+#include "neap/runtime.h"
 
 namespace neap::cli {
 
@@ -29,6 +30,8 @@ void add_quiet_options(CLI::App& command, CommonOptions& options);
 void add_common(CLI::App& command, CommonOptions& options, const std::string& json);
 // MODEL, with what it may be.
 CLI::Option* add_model(CLI::App& command, std::string& model);
+// --int8 and --head: how quantized layers run.
+void add_kernels(CLI::App& command, PackedOptions& options);
 CLI::Option* add_precision(CLI::App& command, Precision& precision);
 // --temperature, --top-k, --top-p, --min-p, --repetition-penalty, --seed.
 void add_sampling(CLI::App& command, SampleOptions& options);

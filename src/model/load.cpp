@@ -68,6 +68,7 @@ LoadedModel::LoadedModel(Weights weights, const LoadOptions& options)
     : weights_(std::move(weights)),
       precision_(options.precision),
       types_(options.precision, options.kv_type),
+      packed_(options.packed),
       blocks_(weights_.config().switches.size()),
       final_norm_(weights_.final_norm()) {
   if (options.inputs == InputCoding::stored) {
@@ -92,7 +93,8 @@ void LoadedModel::visit_blocks(const std::function<void(const Block&)>& visit) {
       visit(*blocks_[i]);
       continue;
     }
-    auto block = std::make_unique<Block>(weights_.block(static_cast<std::int64_t>(i), precision_, inputs_));
+    auto block = std::make_unique<Block>(weights_.block(static_cast<std::int64_t>(i), precision_, inputs_,
+                                                       packed_.get()));
     visit(*block);
     if (keeps_blocks_) blocks_[i] = std::move(block);
   }
@@ -163,7 +165,8 @@ void LoadedModel::visit_head(
   if (!head_.empty()) return;
   std::vector<std::unique_ptr<const Linear>> parts;
   weights_.visit_head([&](std::int64_t first, MatrixView<const float> rows) {
-    std::unique_ptr<const Linear> part = make_dense_linear(rows, {}, precision_);
+    std::unique_ptr<const Linear> part = packed_ ? packed_->head(rows) : nullptr;
+    if (!part) part = make_dense_linear(rows, {}, precision_);
     visit(*part, static_cast<std::size_t>(first));
     if (keeps_head_) parts.push_back(std::move(part));
   });

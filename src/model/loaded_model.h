@@ -47,6 +47,7 @@ class LoadedModel final : public LanguageModel {
   Precision precision_;
   AttentionTypes types_;
   InputCoder inputs_;
+  std::shared_ptr<const PackedLinears> packed_;
   bool keeps_blocks_, keeps_head_;
   std::vector<std::unique_ptr<const Block>> blocks_;  // null until read; all null unless kept
   std::vector<std::unique_ptr<const Linear>>
