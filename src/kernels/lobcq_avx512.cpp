@@ -111,7 +111,6 @@ void few_of(const LobcqShape& shape, const std::uint8_t* panel, const IntegerTok
 #pragma GCC unroll 8
     for (std::size_t step = 0; step < steps; ++step) {
       __m512i low, high;
-      prefetch(codes + step * kVectorBytes);
       decoder(panel, header, codes, step, &low, &high);
       for (std::size_t t = 0; t < tokens; ++t) {
         even[t] = _mm512_dpbusd_epi32(even[t], low, four(inputs + t * x.stride + 8 * step));
