@@ -10,10 +10,11 @@ constexpr std::size_t kTileTokens = 6;  // 2 x 6 integer sums, as many of floats
 // Zeros: value - zero = dot of the values and, exactly, zero times the start of offset 1. Both are
 // integers below 2^23.
 template <bool zeros>
-inline __m512 finished(__m512i dot, const float* zero, std::int32_t start) {
+inline __m512 finished(__m512i dot, const float* zero, std::size_t at, std::int32_t start) {
   const __m512 values = _mm512_cvtepi32_ps(dot);
   if constexpr (!zeros) return values;
-  return _mm512_fmadd_ps(_mm512_load_ps(zero), _mm512_set1_ps(static_cast<float>(start)), values);
+  return _mm512_fmadd_ps(_mm512_load_ps(zero + at), _mm512_set1_ps(static_cast<float>(start)),
+                         values);
 }
 
 template <std::size_t tokens, bool zeros>
@@ -44,16 +45,16 @@ void tile(const IntegerPair& pair, const IntegerTokens& x, std::size_t first,
     values += pair.block * (kVectorBytes / 2);
     const __m512 s0 = _mm512_load_ps(pair.scales + b * kPairRows);
     const __m512 s1 = _mm512_load_ps(pair.scales + b * kPairRows + kPanelRows);
-    const float* zero = zeros ? pair.zeros + b * kPairRows : nullptr;
     const float* x_scales = x.scales + first * pair.blocks + b;
 #pragma GCC unroll 6
     for (std::size_t t = 0; t < tokens; ++t) {
       const __m512 scale = _mm512_set1_ps(x_scales[t * pair.blocks]);
       const std::int32_t start = zeros ? starts[t * pair.blocks] : 0;
-      sums[t][0] = _mm512_fmadd_ps(finished<zeros>(dots[t][0], zero, start),
+      sums[t][0] = _mm512_fmadd_ps(finished<zeros>(dots[t][0], pair.zeros, b * kPairRows, start),
                                    _mm512_mul_ps(scale, s0), sums[t][0]);
-      sums[t][1] = _mm512_fmadd_ps(finished<zeros>(dots[t][1], zero + kPanelRows, start),
-                                   _mm512_mul_ps(scale, s1), sums[t][1]);
+      sums[t][1] = _mm512_fmadd_ps(
+          finished<zeros>(dots[t][1], pair.zeros, b * kPairRows + kPanelRows, start),
+          _mm512_mul_ps(scale, s1), sums[t][1]);
     }
   }
   for (std::size_t t = 0; t < tokens; ++t) {
