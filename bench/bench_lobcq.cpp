@@ -13,22 +13,6 @@
 namespace neap {
 namespace {
 
-// Bytes per second of summing the values, all threads.
-double read_speed(const Matrix<float>& values, std::size_t repeats) {
-  std::vector<float> sums(values.rows());
-  const double seconds = best_seconds(repeats, [&] {
-    parallel_for(values.rows(), [&](std::size_t r) {
-      const float* x = values.row(r);
-      float lanes[64] = {};
-      for (std::size_t c = 0; c + 64 <= values.cols(); c += 64) {
-        for (std::size_t i = 0; i < 64; ++i) lanes[i] += x[c + i];
-      }
-      for (const float lane : lanes) sums[r] += lane;
-    });
-  });
-  return static_cast<double>(4 * values.rows() * values.cols()) / seconds;
-}
-
 void run(std::size_t rows, std::size_t cols) {
   constexpr std::size_t kRepeats = 5;
   const Matrix<float> values = random_matrix(rows, cols, 1);
@@ -41,12 +25,13 @@ void run(std::size_t rows, std::size_t cols) {
   std::printf("%zu x %zu, %d threads, memory read at %.1f GB/s\n", rows, cols, thread_count(),
               peak * 1e-9);
   std::printf("%-12s %-22s %10s %14s %10s\n", "level", "what", "seconds", "values/s", "of peak");
-  for (const LobcqLevel* level : lobcq_levels()) {
-    const LobcqEncoder encoder(layout, codebooks, *level);
+  for (const Isa isa : supported_isas()) {
+    if (lobcq_level(isa).isa != isa) continue;  // one of another level would be meant
+    const LobcqEncoder encoder(layout, codebooks, isa);
     const auto report = [&](const char* what, const std::function<void()>& work) {
       const double seconds = best_seconds(kRepeats, work);
-      std::printf("%-12s %-22s %10.4f %14.3g %9.1f%%\n", level->name, what, seconds,
-                  count / seconds, 100 * 4 * count / seconds / peak);
+      std::printf("%-12s %-22s %10.4f %14.3g %9.1f%%\n", std::string(name_of(isa)).c_str(), what,
+                  seconds, count / seconds, 100 * 4 * count / seconds / peak);
     };
     for (const ScaleChoice choice : {ScaleChoice::maximum, ScaleChoice::search}) {
       const bool search = choice == ScaleChoice::search;

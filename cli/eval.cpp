@@ -48,6 +48,8 @@ struct EvalCommand {
   std::int64_t window = 0, windows = 0;
   Precision precision = Precision::bf16;
   std::uint64_t max_memory = 0;
+  PackedOptions kernels;
+  bool simulate = false;
   CommonOptions common;
 };
 
@@ -86,6 +88,8 @@ void add_options(CLI::App& app, EvalCommand& c) {
       ->default_str("those in MODEL, or that Neap ships");
   add_precision(app, c.precision);
   add_max_memory(app, c.max_memory);
+  add_kernels(app, c.kernels);
+  app.add_flag("--simulate", c.simulate, "decode quantized layers instead of running packed bytes");
   add_common(app, c.common, "print one JSON object instead of text");
 }
 
@@ -178,6 +182,7 @@ class Evaluation {
     LoadOptions how = options;
     how.inputs = input_coding_from_name(c_.activations);
     if (!c_.codebooks.empty()) how.codebooks = read_codebooks(c_.codebooks);
+    if (!c_.simulate) how.packed = packed_linears(c_.kernels);
     ours_->model = load_model(ours_->checkpoint, how);
     if (theirs_) theirs_->model = load_model(theirs_->checkpoint, options);
   }

@@ -36,6 +36,7 @@ struct GenerateCommand {
   SampleOptions sample;
   Precision precision = Precision::bf16;
   std::uint64_t max_memory = 0;
+  PackedOptions kernels;
   CommonOptions common;
 };
 
@@ -77,6 +78,7 @@ void add_options(CLI::App& app, GenerateCommand& c) {
       ->capture_default_str();
   add_precision(app, c.precision);
   add_max_memory(app, c.max_memory);
+  add_kernels(app, c.kernels);
   add_common(app, c.common, "print one JSON object instead of the bare text");
 }
 
@@ -98,7 +100,9 @@ std::vector<TokenId> prompt_ids(const GenerateCommand& c, const Tokenizer& token
 void write_self_text(const GenerateCommand& c, Console& console) {
   const auto checkpoint = Checkpoint::open(c.model);
   const auto tokenizer = Tokenizer::open(checkpoint);
-  const auto model = load_model(checkpoint, {.precision = c.precision, .max_memory = c.max_memory});
+  const auto model = load_model(checkpoint, {.precision = c.precision,
+                                            .max_memory = c.max_memory,
+                                            .packed = packed_linears(c.kernels)});
   const auto part = c.part == "evaluation" ? SelfTextPart::evaluation : SelfTextPart::calibration;
   const auto text = write_windows(*model, tokenizer, part, c.windows, c.length, c.sample.seed,
                                   console.progress());
@@ -115,7 +119,9 @@ void go_on(const GenerateCommand& c, Console& console) {
   const auto checkpoint = Checkpoint::open(c.model);
   const auto tokenizer = Tokenizer::open(checkpoint);
   const auto prompt = prompt_ids(c, tokenizer);
-  const auto model = load_model(checkpoint, {.precision = c.precision, .max_memory = c.max_memory});
+  const auto model = load_model(checkpoint, {.precision = c.precision,
+                                            .max_memory = c.max_memory,
+                                            .packed = packed_linears(c.kernels)});
 
   Utf8Stream stream(tokenizer, prompt);
   std::string text;

@@ -55,6 +55,22 @@ CLI::Option* add_model(CLI::App& command, std::string& model) {
       ->type_name("");
 }
 
+void add_kernels(CLI::App& command, PackedOptions& options) {
+  command.add_flag("--int8", options.int8_inputs,
+                   "round the inputs of quantized layers to 8 bits, a scale per group, and run\n"
+                   "them from their packed bytes in integers: fast. LO-BCQ layers on LO-BCQ\n"
+                   "inputs always run so, at no cost in exactness");
+  command
+      .add_option_function<std::string>(
+          "--head",
+          [&options](const std::string& name) { options.head = head_weights_from_name(name); },
+          "weights of the head: stored, or rounded when loaded to int8 or lobcq\n"
+          "(4.5 bits), read from packed bytes on inputs of 8 bits")
+      ->check(CLI::IsMember({"stored", "int8", "lobcq"}))
+      ->type_name("KIND")
+      ->default_str("stored");
+}
+
 CLI::Option* add_precision(CLI::App& command, Precision& precision) {
   return command
       .add_option_function<std::string>(

@@ -7,6 +7,7 @@
 
 #include "console.h"
 #include "neap/model.h"
+#include "neap/runtime.h"
 
 namespace neap::cli {
 
@@ -25,6 +26,8 @@ struct CommonOptions {
 void add_common(CLI::App& command, CommonOptions& options, const std::string& json);
 // MODEL, with what it may be.
 CLI::Option* add_model(CLI::App& command, std::string& model);
+// --int8 and --head: how quantized layers run.
+void add_kernels(CLI::App& command, PackedOptions& options);
 CLI::Option* add_precision(CLI::App& command, Precision& precision);
 CLI::Option* add_max_memory(CLI::App& command, std::uint64_t& bytes);
 

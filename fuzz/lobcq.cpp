@@ -22,6 +22,7 @@ namespace {
 using neap::DType;
 
 constexpr std::size_t kHead = 5;
+
 void judge(const neap::LobcqModule& module, const neap::LobcqTensor& tensor) {
   neap::check_invariants(tensor);
   const auto bytes = neap::encode_lobcq_parts(tensor);

@@ -21,6 +21,7 @@ namespace {
 using neap::DType;
 
 constexpr std::size_t kHead = 7;
+
 void judge(const neap::QuantizedTensor& tensor) {
   neap::check_invariants(tensor);
   const auto infos = neap::pack_quantized_parts(tensor.layout, tensor.rows, tensor.cols);

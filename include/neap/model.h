@@ -90,6 +90,9 @@ enum class InputCoding {
 InputCoding input_coding_from_name(const std::string& name);  // throws Error(argument)
 std::string name_of(InputCoding coding);
 
+// Runs layers from their packed bytes: packed_linears of neap/runtime.h.
+class PackedLinears;
+
 struct LoadOptions {
   Precision precision = Precision::bf16;
   // Blocks are kept in memory, once read, if all of them fit in this many bytes, else each is read
@@ -99,6 +102,8 @@ struct LoadOptions {
   InputCoding inputs = InputCoding::stored;
   // With InputCoding::lobcq, how; unset: as the checkpoint has it, or with the universal codebooks.
   std::optional<CodebookSet> codebooks = {};
+  // Without, quantized layers are decoded when their block is read.
+  std::shared_ptr<const PackedLinears> packed = {};
 };
 
 // A model ready to run, from any kind of checkpoint: dense, GGUF, or quantized by Neap

@@ -121,7 +121,7 @@ bool entries(const LobcqTables& tables, const float* x, int count, float ratio, 
       });
 }
 
-constexpr LobcqLevel kScalar = {"scalar", largest, errors, encode, entries};
+constexpr LobcqLevel kScalar = {Isa::scalar, largest, errors, encode, entries};
 
 }  // namespace
 
@@ -129,20 +129,11 @@ constexpr LobcqLevel kScalar = {"scalar", largest, errors, encode, entries};
 extern const LobcqLevel kLobcqAvx512;  // lobcq_array_avx512.cpp
 #endif
 
-std::span<const LobcqLevel* const> lobcq_levels() {
-  static const std::vector<const LobcqLevel*> kLevels = [] {
-    std::vector<const LobcqLevel*> levels = {&kScalar};
+const LobcqLevel& lobcq_level([[maybe_unused]] Isa isa) {
 #ifdef NEAP_LOBCQ_AVX512
-    // What the file of that level is compiled for.
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vbmi")) {
-      levels.push_back(&kLobcqAvx512);
-    }
+  if (isa >= Isa::avx512) return kLobcqAvx512;
 #endif
-    return levels;
-  }();
-  return kLevels;
+  return kScalar;
 }
 
 LobcqTables make_tables(const LobcqLayout& layout, const Codebooks& codebooks) {

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "base/isa.h"
 #include "neap/codebooks.h"
 
 namespace neap {
@@ -33,7 +34,7 @@ struct ArrayErrors {
 
 // x: count values, 0 < count <= 128, finite but for `largest`; ratio: 64 / d.
 struct LobcqLevel {
-  const char* name;
+  Isa isa;
   // The x of largest magnitude, the first of equal ones. NaN or infinity if there is any.
   float (*largest)(const float* x, int count);
   ArrayErrors (*errors)(const LobcqTables& tables, const float* x, int count, float ratio);
@@ -46,8 +47,8 @@ struct LobcqLevel {
                   std::int8_t* entries);
 };
 
-// Those that this machine can run, the scalar one first and the fastest last.
-std::span<const LobcqLevel* const> lobcq_levels();
+// The fastest of those that need no more than `isa`.
+const LobcqLevel& lobcq_level(Isa isa);
 
 // n of `count` finite values: rint(clamp(x * ratio, -4095, 4095)).
 void fixed_points(const float* x, int count, float ratio, std::int16_t* points);

@@ -1,5 +1,5 @@
-// The AVX-512 level of codec/lobcq_array.h (F, BW, VL, DQ, VBMI): 64 values at a time. A codebook's
-// table is two registers, and vpermi2b looks up 64 entries in it at once.
+// The AVX-512 level of codec/lobcq_array.h (of Isa::avx512 F, BW, VL, DQ, VBMI): 64 values at a
+// time. A codebook's table is two registers, and vpermi2b looks up 64 entries in it at once.
 //
 // A chunk's 64 values lie in two registers of 16-bit numbers. Blocks of 4 and 8 are cut in halves,
 // all first halves in one and all second halves in the other, in order: then a multiply-add of
@@ -226,22 +226,102 @@ bool decide(const LobcqTables& tables, const float* x, int count, float ratio, v
   return nonzero;
 }
 
+// The magnitudes' bits of the i-th 16 of 64 values, 0 where there is none.
+__m512i magnitudes(const float* x, __mmask64 there, int i) {
+  const __m512 v = _mm512_maskz_loadu_ps(static_cast<__mmask16>(there >> (16 * i)), x + 16 * i);
+  return _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff));
+}
+
+// Without a branch that depends on where the largest one is.
 float largest(const float* x, int count) {
-  const __m512i magnitude_bits = _mm512_set1_epi32(0x7fffffff);
   __m512i most = _mm512_setzero_si512();
-  for (int first = 0; first < count; first += 16) {
-    const __m512i v = _mm512_castps_si512(
-        _mm512_maskz_loadu_ps(static_cast<__mmask16>(first_bits(count - first)), x + first));
-    most = _mm512_max_epu32(most, _mm512_and_si512(v, magnitude_bits));
+  for (int first = 0; first < count; first += kChunk) {
+    const __mmask64 there = first_bits(count - first);
+    for (int i = 0; i < 4; ++i) most = _mm512_max_epu32(most, magnitudes(x + first, there, i));
   }
   const __m512i found = _mm512_set1_epi32(static_cast<int>(_mm512_reduce_max_epu32(most)));
-  for (int first = 0;; first += 16) {
-    const auto there = static_cast<__mmask16>(first_bits(count - first));
-    const __m512i v = _mm512_castps_si512(_mm512_maskz_loadu_ps(there, x + first));
-    const __mmask16 equal =
-        _mm512_mask_cmpeq_epi32_mask(there, _mm512_and_si512(v, magnitude_bits), found);
-    if (equal != 0) return x[first + __builtin_ctz(equal)];
+  for (int first = 0;; first += kChunk) {
+    const __mmask64 there = first_bits(count - first);
+    const auto equal = [&](int i) {
+      return _mm512_cmpeq_epi32_mask(magnitudes(x + first, there, i), found);
+    };
+    const __mmask64 all =
+        _mm512_kunpackd(_mm512_kunpackw(equal(3), equal(2)), _mm512_kunpackw(equal(1), equal(0)));
+    if ((all & there) != 0) return x[first + __builtin_ctzll(all & there)];
   }
+}
+
+constexpr std::array<std::uint8_t, 64> kEvenBytes = [] {
+  std::array<std::uint8_t, 64> even{};
+  for (std::size_t i = 0; i < 64; ++i) even[i] = static_cast<std::uint8_t>(2 * i);
+  return even;
+}();
+
+// 64 values of n as bytes, in order: what entries() needs of them. With n = 128 h + l, 0 <= l <
+// 128, the error of a block is 128 sum(32 e^2 - 128 h e - l e) + sum n^2, and the least of
+//
+//   sum (128 - l) e + 32 (sum 4 (31 - h) e - sum (128 - e) e)
+//
+// decides. All left factors are bytes without a sign: three vpdpbusd.
+struct Bytes {
+  __m512i place, low, high;  // m of LobcqTables; 128 - l; 4 (31 - h)
+  bool any;
+};
+
+Bytes bytes_of(const float* x, __mmask64 there, __m512 ratio) {
+  const __m512 limit = _mm512_set1_ps(4095.0f);
+  __m512i n[4];
+  for (int i = 0; i < 4; ++i) {
+    const auto part = static_cast<__mmask16>(there >> (16 * i));
+    const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(part, x + 16 * i), ratio);
+    constexpr int kLesserMagnitude = 2;  // with the sign of the first
+    n[i] = _mm512_cvtps_epi32(_mm512_range_ps(scaled, limit, kLesserMagnitude));
+  }
+  const __m512i first = _mm512_packs_epi32(n[0], n[1]), second = _mm512_packs_epi32(n[2], n[3]);
+  // Packing takes lanes in turn; this puts 64-bit pieces into order again.
+  const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+  const __m512i a = _mm512_permutexvar_epi64(order, first);
+  const __m512i b = _mm512_permutexvar_epi64(order, second);
+  const __m512i even = _mm512_loadu_si512(kEvenBytes.data());
+  const __m512i l = _mm512_permutex2var_epi8(a, even, b);
+  const __m512i n_32 =
+      _mm512_permutex2var_epi8(_mm512_srai_epi16(a, 5), even, _mm512_srai_epi16(b, 5));
+  const __mmask64 multiple = _mm512_testn_epi8_mask(l, _mm512_set1_epi8(31));
+  const __m512i m = _mm512_mask_sub_epi8(n_32, multiple, n_32, _mm512_set1_epi8(1));
+  const __m512i h_4 = _mm512_and_si512(n_32, _mm512_set1_epi8(-4));
+  return {_mm512_max_epi8(_mm512_min_epi8(m, _mm512_set1_epi8(63)), _mm512_set1_epi8(-64)),
+          _mm512_sub_epi8(_mm512_set1_epi8(-128), _mm512_and_si512(l, _mm512_set1_epi8(127))),
+          _mm512_sub_epi8(_mm512_set1_epi8(124), h_4),
+          _mm512_test_epi16_mask(_mm512_or_si512(a, b), _mm512_or_si512(a, b)) != 0};
+}
+
+// Blocks of 4 and 8.
+template <int block>
+bool decide_entries(const LobcqTables& tables, const float* x, int count, float ratio,
+                    std::int8_t* out) {
+  bool nonzero = false;
+  for (int first = 0; first < count; first += kChunk) {
+    const __mmask64 there = first_bits(count - first);
+    const Bytes n = bytes_of(x + first, there, _mm512_set1_ps(ratio));
+    nonzero |= n.any;
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i least = _mm512_set1_epi32(INT32_MAX), best = zero;
+    for (const LobcqTables::Table& table : tables.tables) {
+      const __m512i e =
+          _mm512_maskz_permutex2var_epi8(there, _mm512_loadu_si512(table.entry.data()), n.place,
+                                         _mm512_loadu_si512(table.entry.data() + kChunk));
+      const __m512i rest = _mm512_sub_epi8(_mm512_set1_epi8(-128), e);
+      const __m512i coarse = _mm512_sub_epi32(_mm512_dpbusd_epi32(zero, n.high, e),
+                                              _mm512_dpbusd_epi32(zero, rest, e));
+      __m512i score = _mm512_dpbusd_epi32(_mm512_slli_epi32(coarse, 5), n.low, e);
+      if constexpr (block == 8)
+        score = _mm512_add_epi32(score, _mm512_shuffle_epi32(score, _MM_PERM_CDAB));
+      best = _mm512_mask_mov_epi32(best, _mm512_cmplt_epi32_mask(score, least), e);
+      least = _mm512_min_epi32(least, score);
+    }
+    _mm512_mask_storeu_epi8(out + first, there, best);
+  }
+  return nonzero;
 }
 
 ArrayErrors errors(const LobcqTables& tables, const float* x, int count, float ratio) {
@@ -258,14 +338,14 @@ bool encode(const LobcqTables& tables, const float* x, int count, float ratio, s
 }
 
 bool entries(const LobcqTables& tables, const float* x, int count, float ratio, std::int8_t* out) {
-  if (tables.block == 8) return decide<8, true>(tables, x, count, ratio, out, nullptr);
-  if (tables.block == 4) return decide<4, true>(tables, x, count, ratio, out, nullptr);
+  if (tables.block == 8) return decide_entries<8>(tables, x, count, ratio, out);
+  if (tables.block == 4) return decide_entries<4>(tables, x, count, ratio, out);
   return decide<2, true>(tables, x, count, ratio, out, nullptr);
 }
 
 }  // namespace
 
 extern const LobcqLevel kLobcqAvx512;
-const LobcqLevel kLobcqAvx512 = {"avx512vbmi", largest, errors, encode, entries};
+const LobcqLevel kLobcqAvx512 = {Isa::avx512, largest, errors, encode, entries};
 
 }  // namespace neap

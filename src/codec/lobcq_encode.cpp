@@ -140,7 +140,7 @@ float tensor_scale_for(float max_abs, int headroom) {
 }
 
 float largest_magnitude(MatrixView<const float> values) {
-  const LobcqLevel& level = *lobcq_levels().back();
+  const LobcqLevel& level = lobcq_level(default_isa());
   std::vector<float> of_row(values.rows);
   for_each_row(values.rows, values.cols, [&](std::size_t r) {
     of_row[r] = std::abs(largest_of(level, values.row(r), values.cols));
@@ -152,7 +152,7 @@ float largest_magnitude(MatrixView<const float> values) {
 }
 
 E4m3 scale_of_maximum(std::span<const float> x, float tensor_scale) {
-  const float largest = largest_of(*lobcq_levels().back(), x.data(), x.size());
+  const float largest = largest_of(lobcq_level(default_isa()), x.data(), x.size());
   return largest == 0 ? E4m3{0} : scale_of_largest(largest, per_entry_of(tensor_scale));
 }
 
@@ -160,9 +160,8 @@ void to_fixed_point(std::span<const float> x, float unit, std::int16_t* points) 
   fixed_points(x.data(), static_cast<int>(x.size()), 64.0f / unit, points);
 }
 
-LobcqEncoder::LobcqEncoder(const LobcqLayout& layout, const Codebooks& codebooks,
-                           const LobcqLevel& level)
-    : layout_(layout), tables_(make_tables(layout, codebooks)), level_(level) {
+LobcqEncoder::LobcqEncoder(const LobcqLayout& layout, const Codebooks& codebooks, Isa isa)
+    : layout_(layout), tables_(make_tables(layout, codebooks)), level_(lobcq_level(isa)) {
   check_codebooks(layout, codebooks);
 }
 
@@ -229,6 +228,37 @@ void LobcqEncoder::round(MatrixView<const float> values, float tensor_scale, Sca
         for (int c = 0; c < count; ++c)
           to[c] = static_cast<float>(entries[static_cast<std::size_t>(c)]) * unit;
       });
+}
+
+// All scales of a row, then all entries: one array's have to wait for its scale, but not for
+// another's.
+void LobcqEncoder::entries(MatrixView<const float> values, float tensor_scale, ScaleChoice choice,
+                           MatrixView<std::int8_t> entries, MatrixView<float> scales) const {
+  NEAP_CHECK(entries.rows == values.rows && entries.cols == values.cols);
+  NEAP_CHECK(tensor_scale >= kSmallestTensorScale && tensor_scale <= kLargestTensorScale);
+  const ArrayScaler scaler(tables_, level_, tensor_scale, choice);
+  const auto width = static_cast<std::size_t>(layout_.block_array);
+  const std::size_t cols = values.cols, arrays = (cols + width - 1) / width;
+  const auto count_of = [&](std::size_t a) {
+    return static_cast<int>(std::min(width, cols - a * width));
+  };
+  for (std::size_t r = 0; r < values.rows; ++r) {
+    const float* x = values.row(r);
+    for (std::size_t a = 0; a < arrays; ++a) {
+      const auto scale = scaler.choose(x + a * width, count_of(a));
+      if (!scale) refuse_non_finite(values, r);
+      scales(r, a) = e4m3_to_float(*scale);
+    }
+    for (std::size_t a = 0; a < arrays; ++a) {
+      std::int8_t* to = entries.row(r) + a * width;
+      float& scale = scales(r, a);
+      if (scale != 0 &&
+          level_.entries(tables_, x + a * width, count_of(a), 64.0f / (tensor_scale * scale), to))
+        continue;
+      std::fill(to, to + count_of(a), std::int8_t{0});
+      scale = 0;
+    }
+  }
 }
 
 }  // namespace neap

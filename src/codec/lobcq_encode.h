@@ -44,7 +44,7 @@ class LobcqEncoder {
  public:
   // The codebooks must fit the layout (NEAP_CHECK). All levels give the same bytes.
   LobcqEncoder(const LobcqLayout& layout, const Codebooks& codebooks,
-               const LobcqLevel& level = *lobcq_levels().back());
+               Isa isa = default_isa());
 
   const LobcqLayout& layout() const { return layout_; }
 
@@ -59,6 +59,12 @@ class LobcqEncoder {
   // What dequantize would give for encode's result, without keeping that. `out` may be `values`.
   void round(MatrixView<const float> values, float tensor_scale, ScaleChoice choice,
              MatrixView<float> out) const;
+
+  // encode's result as what products are made of: the entries, and the arrays' scales without the
+  // tensor's. entries: (rows, cols), scales: (rows, arrays); both 0 in arrays of zeros. Runs on the
+  // calling thread.
+  void entries(MatrixView<const float> values, float tensor_scale, ScaleChoice choice,
+               MatrixView<std::int8_t> entries, MatrixView<float> scales) const;
 
  private:
   LobcqLayout layout_;

@@ -10,7 +10,7 @@
 
 #include "base/half.h"
 #include "base/parallel.h"
-#include "linalg/buffer.h"
+#include "base/buffer.h"
 
 namespace neap {
 namespace {

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "linalg/buffer.h"
+#include "base/buffer.h"
 #include "neap/matrix.h"
 
 namespace neap {

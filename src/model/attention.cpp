@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/parallel.h"
-#include "linalg/buffer.h"
+#include "base/buffer.h"
 #include "model/attention_step.h"
 #include "model/elementwise.h"
 

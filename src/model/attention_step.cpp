@@ -6,7 +6,7 @@
 
 #include "base/half.h"
 #include "base/multiversion.h"
-#include "linalg/buffer.h"
+#include "base/buffer.h"
 #include "model/attention_bf16.h"
 #include "model/elementwise.h"
 #include "model/vector16.h"

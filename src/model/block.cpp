@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/parallel.h"
-#include "linalg/buffer.h"
+#include "base/buffer.h"
 #include "model/attention.h"
 #include "model/elementwise.h"
 #include "model/kv_cache.h"

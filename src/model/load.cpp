@@ -94,6 +94,7 @@ LoadedModel::LoadedModel(Weights weights, const LoadOptions& options)
     : weights_(std::move(weights)),
       precision_(options.precision),
       inputs_(coder_for(options, weights_)),
+      packed_(options.packed),
       blocks_(weights_.config().switches.size()),
       final_norm_(weights_.final_norm()) {
   const std::uint64_t budget = options.max_memory > 0 ? options.max_memory : half_of_memory();
@@ -113,7 +114,8 @@ void LoadedModel::visit_blocks(const std::function<void(const Block&)>& visit) {
       visit(*blocks_[i]);
       continue;
     }
-    auto block = std::make_unique<Block>(weights_.block(static_cast<std::int64_t>(i), precision_, inputs_));
+    auto block = std::make_unique<Block>(weights_.block(static_cast<std::int64_t>(i), precision_, inputs_,
+                                                       packed_.get()));
     visit(*block);
     if (keeps_blocks_) blocks_[i] = std::move(block);
   }
@@ -170,7 +172,8 @@ void LoadedModel::head(MatrixView<const float> states, MatrixView<float> logits)
   if (!head_.empty()) return;
   std::vector<std::unique_ptr<const Linear>> parts;
   weights_.visit_head([&](std::int64_t first, MatrixView<const float> rows) {
-    std::unique_ptr<const Linear> part = make_dense_linear(rows, {}, precision_);
+    std::unique_ptr<const Linear> part = packed_ ? packed_->head(rows) : nullptr;
+    if (!part) part = make_dense_linear(rows, {}, precision_);
     apply(*part, static_cast<std::size_t>(first));
     if (keeps_head_) parts.push_back(std::move(part));
   });

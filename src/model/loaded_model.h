@@ -41,6 +41,7 @@ class LoadedModel final : public LanguageModel {
   Weights weights_;
   Precision precision_;
   InputCoder inputs_;
+  std::shared_ptr<const PackedLinears> packed_;
   bool keeps_blocks_, keeps_head_;
   std::vector<std::unique_ptr<const Block>> blocks_;  // null until read; all null unless kept
   std::vector<std::unique_ptr<const Linear>>

@@ -388,19 +388,39 @@ std::vector<float> Weights::vector(const std::string& name) const {
 // The format's own arithmetic where both sides are in it; else dense, on inputs that were coded or
 // not.
 std::unique_ptr<const Linear> Weights::linear(std::int64_t layer, Role role, Precision precision,
-                                              const InputCoder& inputs) const {
+                                              const InputCoder& inputs,
+                                              const PackedLinears* packed) const {
   const std::string module = file_name(layer, role_names(role));
   std::optional<InputEncoding> coding = inputs ? inputs(module) : std::nullopt;
   auto* encoder = coding ? std::get_if<InputEncoder>(&*coding) : nullptr;
   const bool lobcq = neap_ && neap_->packs(module);
-  if (encoder && lobcq && encoder->encoder->layout().block_array == neap_->layout.block_array)
-    return make_coded_linear(decode_lobcq(module), weight_codebooks_, bias(layer, role),
-                             std::move(*encoder));
+  if (encoder && lobcq && encoder->encoder->layout().block_array == neap_->layout.block_array) {
+    const LobcqTensor codes = decode_lobcq(module);
+    const std::vector<float> added = bias(layer, role);
+    return packed ? packed->coded(codes, weight_codebooks_, added, *encoder)
+                  : make_coded_linear(codes, weight_codebooks_, added, std::move(*encoder));
+  }
+  if (packed && !coding) {
+    if (auto made = plain_linear(module, bias(layer, role), *packed)) return made;
+  }
   auto dense = make_dense_linear(weight(layer, role), bias(layer, role), precision);
   return coding ? make_input_coding_linear(std::move(dense), *std::move(coding)) : std::move(dense);
 }
 
-Block Weights::block(std::int64_t layer, Precision precision, const InputCoder& inputs) const {
+// Null where the module is dense or kernels do not take it.
+std::unique_ptr<const Linear> Weights::plain_linear(const std::string& module,
+                                                    std::span<const float> bias,
+                                                    const PackedLinears& packed) const {
+  const std::optional<QuantizedWeight> weight = packed_weight(module);
+  if (!weight) return nullptr;
+  if (const auto* lobcq = std::get_if<LobcqTensor>(&*weight))
+    return packed.plain(*lobcq, weight_codebooks_, bias);
+  if (const auto* groups = std::get_if<QuantizedTensor>(&*weight)) return packed.plain(*groups, bias);
+  return nullptr;
+}
+
+Block Weights::block(std::int64_t layer, Precision precision, const InputCoder& inputs,
+                     const PackedLinears* packed) const {
   Block block;
   block.index = layer;
   block.switches = config_.switches[static_cast<std::size_t>(layer)];
@@ -411,7 +431,7 @@ Block Weights::block(std::int64_t layer, Precision precision, const InputCoder& 
     block.k_norm = vector(file_name(layer, kKNorm) + ".weight");
   }
   for (const Role role : kAllRoles)
-    block.linears[static_cast<std::size_t>(role)] = linear(layer, role, precision, inputs);
+    block.linears[static_cast<std::size_t>(role)] = linear(layer, role, precision, inputs, packed);
   return block;
 }
 

@@ -16,6 +16,7 @@
 #include "model/block.h"
 #include "model/coded_linear.h"
 #include "model/neap_config.h"
+#include "model/packed_linears.h"
 #include "model/packed_modules.h"
 #include "neap/checkpoint.h"
 #include "neap/matrix.h"
@@ -52,8 +53,10 @@ class Weights {
   // LO-BCQ's codebooks in the checkpoint; nothing where it has none for activations.
   std::optional<CodebookSet> codebooks() const;
   std::vector<float> bias(std::int64_t layer, Role role) const;  // out values, or empty
-  // All of a block, ready to run. Without `inputs` its layers read what they are given.
-  Block block(std::int64_t layer, Precision precision, const InputCoder& inputs = {}) const;
+  // All of a block, ready to run. Without `inputs` its layers read what they are given; without
+  // `packed` they are decoded.
+  Block block(std::int64_t layer, Precision precision, const InputCoder& inputs = {},
+              const PackedLinears* packed = nullptr) const;
   std::vector<float> final_norm() const;
   // Rows of the embedding, one per token id. out: (ids.size(), hidden). Throws Error(argument) for
   // an id that is not in [0, vocabulary).
@@ -89,7 +92,9 @@ class Weights {
   StoredTensor stored(const std::string& name) const;
   float input_scale(const std::string& module) const;
   std::unique_ptr<const Linear> linear(std::int64_t layer, Role role, Precision precision,
-                                       const InputCoder& inputs) const;
+                                       const InputCoder& inputs, const PackedLinears* packed) const;
+  std::unique_ptr<const Linear> plain_linear(const std::string& module, std::span<const float> bias,
+                                             const PackedLinears& packed) const;
   // In a format of compressed-tensors, by file name; null if it is not.
   const PackedModule* packed(const std::string& module) const;
   QuantizedTensor decode(const std::string& module, const PackedGrid& grid) const;

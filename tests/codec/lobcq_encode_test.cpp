@@ -227,8 +227,7 @@ TEST(LobcqEncode, TensorScalesArePowersOfTwoThatJustReach) {
 // On whatever this machine has: every length, odd and short ones included, values in and far out of
 // range.
 TEST(LobcqEncode, EveryLevelGivesTheBytesOfTheScalarOne) {
-  const auto levels = lobcq_levels();
-  ASSERT_STREQ(levels.front()->name, "scalar");
+  const LobcqLevel& scalar = lobcq_level(Isa::scalar);
   for (const LobcqLayout& layout : every_layout()) {
     const Codebooks codebooks = random_codebooks(layout, 95);
     const LobcqTables tables = make_tables(layout, codebooks);
@@ -237,25 +236,26 @@ TEST(LobcqEncode, EveryLevelGivesTheBytesOfTheScalarOne) {
           sample(1, static_cast<std::size_t>(count), static_cast<std::uint64_t>(count));
       const float* x = values.row(0);
       for (const float ratio : {0.0f, 700.0f, -64.0f * 31 / 0.06f, 1e7f, 3e38f}) {
-        const ArrayErrors want = levels[0]->errors(tables, x, count, ratio);
+        const ArrayErrors want = scalar.errors(tables, x, count, ratio);
         std::vector<std::uint8_t> codes(kLongestArray, 99), selectors(kLongestArray, 99);
         std::vector<std::int8_t> entries(kLongestArray, 99);
-        const bool any = levels[0]->encode(tables, x, count, ratio, codes.data(), selectors.data());
-        levels[0]->entries(tables, x, count, ratio, entries.data());
-        for (const LobcqLevel* level : levels.subspan(1)) {
+        const bool any = scalar.encode(tables, x, count, ratio, codes.data(), selectors.data());
+        scalar.entries(tables, x, count, ratio, entries.data());
+        for (const Isa isa : supported_isas()) {
+          const LobcqLevel* level = &lobcq_level(isa);
           std::vector<std::uint8_t> codes_now(kLongestArray, 99), selectors_now(kLongestArray, 99);
           std::vector<std::int8_t> entries_now(kLongestArray, 99);
           const ArrayErrors found = level->errors(tables, x, count, ratio);
-          ASSERT_EQ(found.plain, want.plain) << level->name << " " << count;
-          ASSERT_EQ(found.mirrored, want.mirrored) << level->name << " " << count;
+          ASSERT_EQ(found.plain, want.plain) << name_of(isa) << " " << count;
+          ASSERT_EQ(found.mirrored, want.mirrored) << name_of(isa) << " " << count;
           ASSERT_EQ(level->encode(tables, x, count, ratio, codes_now.data(), selectors_now.data()),
                     any);
           ASSERT_EQ(level->entries(tables, x, count, ratio, entries_now.data()), any);
-          ASSERT_EQ(level->largest(x, count), levels[0]->largest(x, count));
+          ASSERT_EQ(level->largest(x, count), scalar.largest(x, count));
           if (!any) continue;
-          ASSERT_EQ(codes_now, codes) << level->name << " " << count;
-          ASSERT_EQ(selectors_now, selectors) << level->name << " " << count;
-          ASSERT_EQ(entries_now, entries) << level->name << " " << count;
+          ASSERT_EQ(codes_now, codes) << name_of(isa) << " " << count;
+          ASSERT_EQ(selectors_now, selectors) << name_of(isa) << " " << count;
+          ASSERT_EQ(entries_now, entries) << name_of(isa) << " " << count;
         }
       }
     }
@@ -263,18 +263,19 @@ TEST(LobcqEncode, EveryLevelGivesTheBytesOfTheScalarOne) {
 }
 
 TEST(LobcqEncode, EveryLevelFindsTheFirstOfTheLargest) {
-  for (const LobcqLevel* level : lobcq_levels()) {
+  for (const Isa isa : supported_isas()) {
+    const LobcqLevel* level = &lobcq_level(isa);
     for (int count = 1; count <= kLongestArray; ++count) {
       std::vector<float> x(static_cast<std::size_t>(count), 0.5f);
       EXPECT_EQ(level->largest(x.data(), count), 0.5f);
       x.back() = -2;
-      EXPECT_EQ(level->largest(x.data(), count), -2) << level->name;
+      EXPECT_EQ(level->largest(x.data(), count), -2) << name_of(isa);
       if (count > 1) x[static_cast<std::size_t>(count / 2 - 1)] = 2;
-      EXPECT_EQ(level->largest(x.data(), count), count > 1 ? 2 : -2) << level->name;
+      EXPECT_EQ(level->largest(x.data(), count), count > 1 ? 2 : -2) << name_of(isa);
       x[static_cast<std::size_t>(count / 3)] = -std::numeric_limits<float>::infinity();
-      EXPECT_FALSE(std::isfinite(level->largest(x.data(), count))) << level->name;
+      EXPECT_FALSE(std::isfinite(level->largest(x.data(), count))) << name_of(isa);
       x[static_cast<std::size_t>(count / 3)] = std::numeric_limits<float>::quiet_NaN();
-      EXPECT_FALSE(std::isfinite(level->largest(x.data(), count))) << level->name;
+      EXPECT_FALSE(std::isfinite(level->largest(x.data(), count))) << name_of(isa);
     }
   }
 }

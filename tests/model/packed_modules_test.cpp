@@ -86,8 +86,8 @@ TEST(PackedModules, WhatIsNotImplementedIsRefusedByKeyAndValue) {
   refused("/format", "nvfp4-pack-quantized", "quantization_config.format");
   refused("/quantization_status", "frozen", "quantization_status");
   refused("/kv_cache_scheme", {{"num_bits", 8}}, "kv_cache_scheme");
-  refused("/config_groups/g/input_activations", {{"num_bits", 8}}, "input_activations");
-  refused("/config_groups/g/weights/type", "float", "weights.type");
+  refused("/config_groups/g/input_activations/num_bits", 8, "input_activations.num_bits");
+  refused("/config_groups/g/weights/type", "bool", "weights.type");
   refused("/config_groups/g/weights/strategy", "tensor", "weights.strategy");
   refused("/config_groups/g/weights/actorder", "group", "weights.actorder");
   refused("/config_groups/g/weights/dynamic", true, "weights.dynamic");

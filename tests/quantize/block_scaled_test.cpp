@@ -157,7 +157,7 @@ TEST_F(QuantizeBlockScaled, ReportsSayWhatTheGridIs) {
   EXPECT_NE(nvfp4.to_json().find("\"format\": \"NVFP4\""), std::string::npos);
   EXPECT_EQ(run(options("b", Scheme::mxfp4, Method::rtn)).bits_per_weight, 4.25);
   const QuantizeReport int4 = run(options("c", Scheme::int4, Method::rtn));
-  EXPECT_EQ(int4.bits_per_weight, 4.5);  // half scales in llama2's F32: 16 bits of 64
+  EXPECT_EQ(int4.bits_per_weight, 4.25);  // 16-bit scales
   EXPECT_EQ(int4.activations, "INT4 in groups of 64");
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <new>
+#include <utility>
 
 namespace neap {
 
@@ -14,6 +15,8 @@ class Buffer {
   ~Buffer() { release(); }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
+  Buffer(Buffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
 
   // At least `bytes` bytes, aligned to a cache line. What they held before is lost when they grow.
   std::byte* bytes(std::size_t bytes) {
@@ -27,6 +30,7 @@ class Buffer {
   float* floats(std::size_t count) {
     return reinterpret_cast<float*>(bytes(count * sizeof(float)));
   }
+  const std::byte* data() const { return data_; }
 
  private:
   static constexpr std::align_val_t kAlignment{64};

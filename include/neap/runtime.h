@@ -1,0 +1,31 @@
+// Quantized models run from their packed bytes, by integer kernels.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "neap/model.h"
+
+namespace neap {
+
+// How the head's weights are kept; it reads activations rounded to 8 bits, but for `stored`.
+enum class HeadWeights {
+  stored,  // dense, in the precision of the model
+  int8,    // 8 bits in groups of 64
+  lobcq,   // LO-BCQ with the universal codebooks: 4.5 bits
+};
+HeadWeights head_weights_from_name(const std::string& name);  // throws Error(argument)
+
+struct PackedOptions {
+  // Whether layers whose inputs have no 4-bit format of their own round them to 8 bits, with a
+  // scale per group of the weights (at most 128 inputs). If not, those layers are decoded and run
+  // in the precision of the model.
+  bool int8_inputs = false;
+  HeadWeights head = HeadWeights::stored;
+};
+
+// For LoadOptions::packed. LO-BCQ layers on LO-BCQ inputs run from packed bytes, and their results
+// are those without this, bit for bit; everything else is as the options say.
+std::shared_ptr<const PackedLinears> packed_linears(const PackedOptions& options = {});
+
+}  // namespace neap

@@ -1,0 +1,62 @@
+// Integer codes in groups (compressed-tensors' grid) as the kernels read them.
+//
+// Rows come in panels of 16, a row in each 32-bit lane of a 64-byte vector. A panel holds
+//
+//   scales   16 a group, in the checkpoint's type
+//   zeros    16 bytes a group, if the grid has any; then 0 to the next multiple of 64 bytes
+//   codes    for every 32 columns `bits` vectors. With c(g, i) the code of column 4 g + i, byte i
+//   of
+//            a row's lane has
+//              8 bits  c(g, i) in vector g
+//              4 bits  c(2 j, i) below, c(2 j + 1, i) above in vector j
+//              2 bits  c(4 j + p, i) at bit 2 p in vector j
+//              3 bits  the lower two as 2 bits; then a vector with the third of c(p, i) at bit p
+//
+// so that unpacking is a shift and a mask. Rows and columns that are missing to whole panels and
+// chunks have code, scale and zero 0.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/buffer.h"
+#include "kernels/group_level.h"
+#include "kernels/int8_inputs.h"
+#include "neap/codec.h"
+
+namespace neap {
+
+class PackedGroupInt {
+ public:
+  // Whether kernels can take it: 2, 3, 4 or 8 bits, groups of a multiple of 32 columns or whole
+  // rows.
+  static bool fits(const GroupLayout& layout);
+
+  // NEAP_CHECKs that it fits. Parallel inside.
+  explicit PackedGroupInt(const QuantizedTensor& tensor);
+
+  std::size_t rows() const { return rows_; }
+  std::size_t cols() const { return cols_; }
+  const GroupLayout& layout() const { return layout_; }
+
+  // What the fast mode's activations have to be.
+  Int8Blocks int8_blocks() const {
+    return {shape_.block, shape_.zeros ? 1 : 1 << (shape_.bits - 1)};
+  }
+
+  const GroupShape& shape() const { return shape_; }
+  std::size_t panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
+  const std::uint8_t* panel(std::size_t index) const { return data_ + index * shape_.panel_bytes; }
+  std::size_t bytes() const { return panels() * shape_.panel_bytes; }
+
+ private:
+  void pack(const QuantizedTensor& tensor, std::size_t panel);
+
+  std::size_t rows_, cols_;
+  GroupLayout layout_;
+  GroupShape shape_{};
+  Buffer buffer_;
+  std::uint8_t* data_;
+};
+
+}  // namespace neap

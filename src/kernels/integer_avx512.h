@@ -1,0 +1,30 @@
+// What the files of Isa::avx512 share. For those files alone.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "kernels/integer_level.h"
+
+namespace neap {
+
+// Four activations in all lanes.
+static inline __m512i four(const std::int8_t* entries) {
+  std::int32_t value;
+  std::memcpy(&value, entries, sizeof value);
+  return _mm512_set1_epi32(value);
+}
+
+// Results of a token and the 16 rows from `first` of the panel or pair.
+static inline void store_rows(__m512 sum, const IntegerTokens& x, std::size_t token,
+                              std::size_t first, const KernelOutput& out) {
+  if (first >= out.rows) return;
+  const std::size_t left = out.rows - first;
+  const auto there = static_cast<__mmask16>(left >= kPanelRows ? 0xffff : (1u << left) - 1);
+  if (x.factors) sum = _mm512_mul_ps(sum, _mm512_set1_ps(x.factors[token]));
+  if (out.bias) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(there, out.bias + first));
+  _mm512_mask_storeu_ps(out.y + token * out.stride + first, there, sum);
+}
+
+}  // namespace neap

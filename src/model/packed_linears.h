@@ -1,0 +1,31 @@
+// Where quantized layers come from that run from their packed bytes. Kernels are above the model,
+// so whoever loads one hands this in (neap/runtime.h).
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "model/coded_linear.h"
+#include "model/linear.h"
+#include "neap/codec.h"
+
+namespace neap {
+
+class PackedLinears {
+ public:
+  virtual ~PackedLinears() = default;
+  // Each returns null for what it leaves to decoding. bias: out values or empty.
+  // LO-BCQ on inputs in its own format of the same block_array: the bits of make_coded_linear.
+  virtual std::unique_ptr<const Linear> coded(const LobcqTensor& weight, const Codebooks& codebooks,
+                                              std::span<const float> bias,
+                                              const InputEncoder& inputs) const = 0;
+  // On inputs that are not encoded.
+  virtual std::unique_ptr<const Linear> plain(const LobcqTensor& weight, const Codebooks& codebooks,
+                                              std::span<const float> bias) const = 0;
+  virtual std::unique_ptr<const Linear> plain(const QuantizedTensor& weight,
+                                              std::span<const float> bias) const = 0;
+  // A part of the head.
+  virtual std::unique_ptr<const Linear> head(MatrixView<const float> weight) const = 0;
+};
+
+}  // namespace neap
