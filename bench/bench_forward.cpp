@@ -199,7 +199,11 @@ void bench_windows(const Options& options, Precision precision) {
 
 void bench_generation(const Options& options, Precision precision) {
   const Model model = random_model(options, precision, options.tokens);
-  KvCache cache(model.config, precision, options.sequences);
+  const AttentionTypes types(precision);
+  KvCache cache(model.config, types.kept, options.sequences);
+  cache.reserve(options.tokens);
+  std::vector<Segment> segments;
+  for (std::size_t s = 0; s < options.sequences; ++s) segments.push_back({s, s, 0, 1});
   const Matrix<float> start = uniform_matrix(options.sequences, 576, 1.f, 99);
   Matrix<float> x = start, logits(options.sequences, 49152);
   double blocks = 0, head = 0;
@@ -207,9 +211,9 @@ void bench_generation(const Options& options, Precision precision) {
     x = start;
     blocks += seconds_of([&] {
       for (const Block& block : model.blocks)
-        forward_block_cached(model.config, block, model.rope, cache, 1, x);
+        forward_block_cached(model.config, block, model.rope, types.operand, cache, segments, x);
     });
-    cache.advance(1);
+    for (Segment& segment : segments) ++segment.start;
     head += seconds_of([&] { model.head->apply(x, logits); });
     if ((t + 1) % 128 == 0 || t + 1 == options.tokens) {
       fmt::print("{} x {} tokens: blocks {:.2f} s, head {:.2f} s, {:.0f} tokens/s so far\n",

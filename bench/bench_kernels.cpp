@@ -45,13 +45,11 @@ double instruction_speed(double (*run)(std::int64_t)) {
 }
 
 Limits measure_limits() {
-  using Type = dnnl::memory::data_type;
-  const Matrix<float> values = uniform_matrix(4096, 16384, 1, 1);  // 256 MB
   const bool avx512 = supported_isas().back() >= Isa::avx512;
   const bool bf16 = supported_isas().back() >= Isa::avx512bf16;
-  return {read_speed(values, 10), avx512 ? instruction_speed(run_int8_dot_products) : 0,
+  return {measure_reading(now), avx512 ? instruction_speed(run_int8_dot_products) : 0,
           bf16 ? instruction_speed(run_bf16_dot_products) : 0,
-          product_speed(Type::u8, Type::s8, Type::s32, 2048, 20), peak_speed(Precision::bf16)};
+          measure_products(Arithmetic::int8, now), peak_speed(Precision::bf16)};
 }
 
 struct Size {

@@ -18,7 +18,7 @@ void run(std::size_t rows, std::size_t cols) {
   const Matrix<float> values = random_matrix(rows, cols, 1);
   Matrix<float> out(rows, cols);
   const auto count = static_cast<double>(rows * cols);
-  const double peak = read_speed(values, kRepeats);
+  const double peak = measure_reading(now);
   const LobcqLayout layout;
   const Codebooks codebooks = universal_codebooks(layout).weights;
   const float scale = tensor_scale_for(largest_magnitude(values));

@@ -18,6 +18,8 @@ Command make_quantize(CLI::App& program);
 Command make_eval(CLI::App& program);
 Command make_inspect(CLI::App& program);
 Command make_generate(CLI::App& program);
+Command make_chat(CLI::App& program);
+Command make_bench(CLI::App& program);
 Command make_codebooks(CLI::App& program);
 
 }  // namespace neap::cli

@@ -47,6 +47,7 @@ struct EvalCommand {
   std::vector<std::string> texts;
   std::int64_t window = 0, windows = 0;
   Precision precision = Precision::bf16;
+  std::optional<KvType> kv_type;  // of MODEL alone
   std::uint64_t max_memory = 0;
   PackedOptions kernels;
   bool simulate = false;
@@ -87,6 +88,7 @@ void add_options(CLI::App& app, EvalCommand& c) {
       ->type_name("FILE.json")
       ->default_str("those in MODEL, or that Neap ships");
   add_precision(app, c.precision);
+  add_kv_cache(app, c.kv_type);
   add_max_memory(app, c.max_memory);
   add_kernels(app, c.kernels);
   app.add_flag("--simulate", c.simulate, "decode quantized layers instead of running packed bytes");
@@ -180,6 +182,7 @@ class Evaluation {
     if (options.max_memory == 0) options.max_memory = half_of_memory();
     if (theirs_) options.max_memory /= 2;
     LoadOptions how = options;
+    how.kv_type = c_.kv_type;
     how.inputs = input_coding_from_name(c_.activations);
     if (!c_.codebooks.empty()) how.codebooks = read_codebooks(c_.codebooks);
     if (!c_.simulate) how.packed = packed_linears(c_.kernels);

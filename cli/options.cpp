@@ -35,15 +35,19 @@ std::optional<std::uint64_t> parse_size(std::string text) {
 
 }  // namespace
 
-void add_common(CLI::App& command, CommonOptions& options, const std::string& json) {
-  command.add_option("--threads", options.threads, "threads to use; 0: all cores")
+void add_quiet_options(CLI::App& command, CommonOptions& options) {
+  command.add_option("-t,--threads", options.threads, "threads to use; 0: all cores")
       ->envname("NEAP_THREADS")
       ->check(CLI::Range(0, 4096))
       ->type_name("T")
       ->capture_default_str();
-  command.add_flag("--json", options.json, json);
   command.add_flag("-v,--verbose", options.verbosity, "say more; -vv: all there is to say");
   command.add_flag("-q,--quiet", options.quiet, "no progress, warnings and errors only");
+}
+
+void add_common(CLI::App& command, CommonOptions& options, const std::string& json) {
+  add_quiet_options(command, options);
+  command.add_flag("--json", options.json, json);
 }
 
 CLI::Option* add_model(CLI::App& command, std::string& model) {
@@ -82,6 +86,48 @@ CLI::Option* add_precision(CLI::App& command, Precision& precision) {
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->type_name("P")
       ->default_str(precision == Precision::bf16 ? "bf16" : "f32");
+}
+
+void add_sampling(CLI::App& command, SampleOptions& options) {
+  command.add_option("--temperature", options.temperature, "0: always the likeliest token")
+      ->check(CLI::Range(0.0, 100.0))
+      ->type_name("T")
+      ->capture_default_str();
+  command.add_option("--top-k", options.top_k, "draw from the K likeliest tokens; 0: all")
+      ->check(kNotNegative)
+      ->type_name("K")
+      ->capture_default_str();
+  command
+      .add_option("--top-p", options.top_p,
+                  "draw from the likeliest tokens that make up this probability")
+      ->check(CLI::Range(0.0, 1.0))
+      ->type_name("P")
+      ->capture_default_str();
+  command
+      .add_option("--min-p", options.min_p,
+                  "draw from tokens with this share of the likeliest's\nprobability")
+      ->check(CLI::Range(0.0, 1.0))
+      ->type_name("P")
+      ->capture_default_str();
+  command
+      .add_option("--repetition-penalty", options.repetition_penalty,
+                  "above 1: tokens that prompt or text hold become less likely")
+      ->check(CLI::Range(0.01, 100.0))
+      ->type_name("R")
+      ->capture_default_str();
+  command.add_option("--seed", options.seed, "of the random numbers")
+      ->type_name("S")
+      ->capture_default_str();
+}
+
+CLI::Option* add_kv_cache(CLI::App& command, std::optional<KvType>& type) {
+  return command
+      .add_option_function<std::string>(
+          "--kv-cache", [&type](const std::string& name) { type = kv_type_from_name(name); },
+          "what keys and values are kept in: f32, bf16 or int8 (half of the\nmemory of bf16)")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
+      ->type_name("TYPE")
+      ->default_str("as --precision");
 }
 
 CLI::Option* add_max_memory(CLI::App& command, std::uint64_t& bytes) {

@@ -3,9 +3,11 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "console.h"
+#include "neap/generate.h"
 #include "neap/model.h"
 #include "neap/runtime.h"
 
@@ -22,13 +24,18 @@ struct CommonOptions {
   void apply(Console& console) const { console.set_level(quiet, verbosity); }
 };
 
-// --threads, --json, -v, -q. `json` says what the JSON object holds.
+// --threads, -v, -q.
+void add_quiet_options(CLI::App& command, CommonOptions& options);
+// The same, and --json. `json` says what the JSON object holds.
 void add_common(CLI::App& command, CommonOptions& options, const std::string& json);
 // MODEL, with what it may be.
 CLI::Option* add_model(CLI::App& command, std::string& model);
 // --int8 and --head: how quantized layers run.
 void add_kernels(CLI::App& command, PackedOptions& options);
 CLI::Option* add_precision(CLI::App& command, Precision& precision);
+// --temperature, --top-k, --top-p, --min-p, --repetition-penalty, --seed.
+void add_sampling(CLI::App& command, SampleOptions& options);
+CLI::Option* add_kv_cache(CLI::App& command, std::optional<KvType>& type);
 CLI::Option* add_max_memory(CLI::App& command, std::uint64_t& bytes);
 
 // "98.4 MB", "1.2 GB": powers of 1000, as disks and downloads are sold.

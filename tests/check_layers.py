@@ -19,7 +19,7 @@ ARROWS = {
     "kernels": "codec base",
     "quantize": "solve calib model codec io linalg base export",
     "export": "model codec io base",
-    "runtime": "kernels codec model io base",
+    "runtime": "kernels codec model io linalg base",
     "eval": "model io linalg base",
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)

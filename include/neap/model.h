@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -61,6 +60,9 @@ ModelConfig read_config(const Checkpoint& checkpoint);
 
 // Arithmetic of the matrix products. Norms, softmax, rope and the residual stream are fp32 in both.
 enum class Precision { f32, bf16 };
+// What a product is computed in, as far as the speed of machines goes. Where bf16 is multiplied as
+// fp32 for want of anything better, it is f32.
+enum class Arithmetic { f32, bf16, int8 };
 
 // Tokens in, logits out. Not thread-safe: one call at a time, each parallel inside.
 class LanguageModel {
@@ -90,6 +92,12 @@ enum class InputCoding {
 InputCoding input_coding_from_name(const std::string& name);  // throws Error(argument)
 std::string name_of(InputCoding coding);
 
+// What attention keeps keys and values in, also within a window. int8: one scale for each head of each
+// position, the largest magnitude at 127.
+enum class KvType { f32, bf16, int8 };
+KvType kv_type_from_name(const std::string& name);  // throws Error(argument)
+std::string name_of(KvType type);
+
 // Runs layers from their packed bytes: packed_linears of neap/runtime.h.
 class PackedLinears;
 
@@ -100,6 +108,7 @@ struct LoadOptions {
   // top. The result is the same. 0: half of the machine's memory.
   std::uint64_t max_memory = 0;
   InputCoding inputs = InputCoding::stored;
+  std::optional<KvType> kv_type = {};  // unset: the precision's own
   // With InputCoding::lobcq, how; unset: as the checkpoint has it, or with the universal codebooks.
   std::optional<CodebookSet> codebooks = {};
   // Without, quantized layers are decoded when their block is read.
@@ -114,31 +123,5 @@ struct LoadOptions {
 // middle of a run.
 std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint,
                                           const LoadOptions& options = {});
-
-struct SampleOptions {
-  std::int64_t max_tokens = 128;
-  double temperature = 0;  // 0: greedy
-  std::int64_t top_k = 0;  // 0: all
-  double top_p = 1;
-  std::uint64_t seed = 42;
-  bool stop_at_eos = true;
-};
-
-// Continues `prompt`; on_token sees each new id as it comes and returns false to stop. Returns the
-// new ids, without the end token. `model` must come from load_model. Throws Error(argument) for an
-// empty prompt, ids outside of the vocabulary, or options out of range.
-std::vector<TokenId> generate(LanguageModel& model, std::span<const TokenId> prompt,
-                              const std::vector<TokenId>& eos, const SampleOptions& options,
-                              const std::function<bool(TokenId)>& on_token = {});
-
-// Continues many prompts of equal length at once (a batch per step: far cheaper than one after
-// another), each to exactly max_tokens new tokens, end tokens included as ordinary ones; sequence s
-// draws from its own stream (seed, s). prompts: (sequences, prompt length). Returns (sequences,
-// max_tokens) new ids, row-major. Same result for any thread count and batch. on_step sees the
-// number of each step, from 0, when its tokens are drawn; returning false throws Error(cancelled).
-// Throws Error(argument) as generate.
-std::vector<TokenId> generate_batch(LanguageModel& model, std::span<const TokenId> prompts,
-                                    std::size_t sequences, const SampleOptions& options,
-                                    const std::function<bool(std::int64_t step)>& on_step = {});
 
 }  // namespace neap

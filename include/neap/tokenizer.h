@@ -59,12 +59,12 @@ struct ChatMessage {
   std::string content;
 };
 
-// One conversation as the model's own template writes it, equal to transformers' apply_chat_template
+// One conversation as the model's own template writes it (or `chat_template`, if that is not empty), equal to transformers' apply_chat_template
 // (tokenize=False), today being always 26 July 2024. Throws Error(unsupported) if there is no template
 // or it uses what is not implemented (it is never rendered nearly right), Error(data) if the template
 // itself refuses the conversation. The result already holds the start token where the family has one:
 // encode it with add_special = false.
 std::string render_chat(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
-                        bool add_generation_prompt);
+                        bool add_generation_prompt, const std::string& chat_template = {});
 
 }  // namespace neap

@@ -5,6 +5,7 @@
 #include "base/random.h"
 #include "neap/calibration.h"
 #include "neap/error.h"
+#include "neap/generate.h"
 
 namespace neap {
 namespace {

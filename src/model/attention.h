@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 
 #include "model/block.h"
 #include "model/kv_cache.h"
@@ -10,13 +11,13 @@
 
 namespace neap {
 
-// Attention of `length` new tokens per sequence, at positions start .. start + length - 1; position
-// i sees positions <= i that are, with a window, less than `window` away. Writes the new tokens'
-// keys and values to `cache` (which has room for them, and holds those before `start`), and to `a`
-// what the o projection reads. h: (sequences * length, hidden), one sequence after another; a: (the
-// same, heads * head_dim).
+// Attention of new tokens; position i of a sequence sees its positions <= i that are, with a window,
+// less than `window` away. Writes the new tokens' keys and values to `cache` (which has room for
+// them, and holds those before), and to `a` what the o projection reads. The segments cover the rows
+// of h (rows, hidden) and a (rows, heads * head_dim) in order; no two are of one sequence. A
+// segment's bits do not depend on the others.
 void attend(const ModelConfig& config, const Block& block, const RopeTable& rope,
-            const KeyValues& cache, std::size_t start, std::size_t length,
+            const KeyValues& cache, Operand operand, std::span<const Segment> segments,
             MatrixView<const float> h, MatrixView<float> a);
 
 }  // namespace neap

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
 
 #include "base/half.h"
 #include "base/multiversion.h"
@@ -111,58 +110,58 @@ void mix(const Step& step, const float* values) {
 
 std::size_t round_up_to_lanes(std::size_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
 
-void attend_step_bf16(const Bf16* keys, const Bf16* values, std::size_t positions,
-                      MatrixView<const float> queries, float* out) {
+void attend_step_bf16(const KeyValues& cache, std::size_t row, std::size_t positions,
+                      MatrixView<const float> queries, SoftmaxState* states, float* out) {
   const std::size_t group = queries.rows, size = queries.cols;
   const std::size_t stride = round_up_to_lanes(positions);
-  thread_local Buffer float_buffer, half_buffer;
-  float* scores = float_buffer.floats(group * (stride + StepBf16::round_up(size)));
+  thread_local Buffer float_buffer, half_buffer, decoded;
+  float* scores = float_buffer.floats(group * (stride + StepBf16::round_up(size) + 1));
+  float* totals = scores + group * stride;
+  float* factors = totals + group * StepBf16::round_up(size);
   auto* weights =
       reinterpret_cast<Bf16*>(half_buffer.bytes(group * (stride + size) * sizeof(Bf16)));
   Bf16* operands = weights + group * stride;
   for (std::size_t g = 0; g < group; ++g) float_to_bf16(queries.row(g), operands + g * size, size);
   const StepBf16 step{group, positions, size, stride, weights};
-  score_bf16(step, operands, keys, scores);
-  std::vector<float> factors(group);
+  const auto load = [&](const KvRows& rows) {
+    return reinterpret_cast<const Bf16*>(rows.load(row, positions, Operand::bf16, decoded));
+  };
+  score_bf16(step, operands, load(cache.keys), scores);
   for (std::size_t g = 0; g < group; ++g) {
-    SoftmaxState state;
-    softmax_step_bf16(state, scores + g * stride, 0, positions, stride, weights + g * stride);
-    factors[g] = 1.f / state.sum;
+    softmax_step_bf16(states[g], scores + g * stride, 0, positions, stride, weights + g * stride);
+    factors[g] = 1.f / states[g].sum;
   }
-  mix_bf16(step, values, factors.data(), scores + group * stride, out);
+  mix_bf16(step, load(cache.values), factors, totals, out);
 }
 
-void attend_step_f32(const float* keys, const float* values, std::size_t positions,
-                     MatrixView<const float> queries, float* out) {
+void attend_step_f32(const KeyValues& cache, std::size_t row, std::size_t positions,
+                     MatrixView<const float> queries, SoftmaxState* states, float* out) {
   const std::size_t group = queries.rows, size = queries.cols;
   const std::size_t stride = round_up_to_lanes(positions);
-  thread_local Buffer buffer;
+  thread_local Buffer buffer, decoded;
   float* scores = buffer.floats(group * stride + kBlock * size);
   const Step step{positions, stride, queries, scores, scores + group * stride, out};
-  score(step, keys);
-  std::vector<float> factors(group);
+  const auto load = [&](const KvRows& rows) {
+    return reinterpret_cast<const float*>(rows.load(row, positions, Operand::f32, decoded));
+  };
+  score(step, load(cache.keys));
   for (std::size_t g = 0; g < group; ++g) {
-    SoftmaxState state;
-    float* row = scores + g * stride;
-    softmax_step(state, row, 0, positions, stride, Operand::f32, reinterpret_cast<std::byte*>(row));
-    factors[g] = 1.f / state.sum;
+    float* weights = scores + g * stride;
+    softmax_step(states[g], weights, 0, positions, stride, Operand::f32,
+                 reinterpret_cast<std::byte*>(weights));
   }
-  mix(step, values);
-  for (std::size_t g = 0; g < group; ++g) scale(out + g * size, factors[g], size, out + g * size);
+  mix(step, load(cache.values));
+  for (std::size_t g = 0; g < group; ++g) {
+    scale(out + g * size, 1.f / states[g].sum, size, out + g * size);
+  }
 }
 
 }  // namespace
 
-void attend_step(const KeyValues& cache, std::size_t offset, std::size_t positions,
-                 MatrixView<const float> queries, float* out) {
-  const std::byte *keys = cache.keys + offset, *values = cache.values + offset;
-  if (cache.type == Operand::bf16) {
-    attend_step_bf16(reinterpret_cast<const Bf16*>(keys), reinterpret_cast<const Bf16*>(values),
-                     positions, queries, out);
-  } else {
-    attend_step_f32(reinterpret_cast<const float*>(keys), reinterpret_cast<const float*>(values),
-                    positions, queries, out);
-  }
+void attend_step(const KeyValues& cache, Operand operand, std::size_t row, std::size_t positions,
+                 MatrixView<const float> queries, SoftmaxState* states, float* out) {
+  const auto attend = operand == Operand::bf16 ? attend_step_bf16 : attend_step_f32;
+  attend(cache, row, positions, queries, states, out);
 }
 
 }  // namespace neap

@@ -1,6 +1,7 @@
 #include "model/block.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/parallel.h"
 #include "base/buffer.h"
@@ -72,7 +73,29 @@ void add_mlp_of(const ModelConfig& config, const Block& block, MatrixView<float>
   });
 }
 
+// Keys or values of whole windows, for one pass.
+KvRows window_rows(const ModelConfig& config, KvType type, std::size_t rows, Buffer& data,
+                   Buffer& scales) {
+  const auto head_dim = static_cast<std::size_t>(config.head_dim);
+  return {type, data.bytes(rows * kv_bytes(type, head_dim)),
+          type == KvType::int8 ? scales.floats(rows) : nullptr, head_dim};
+}
+
+// What lies behind a window's last token, up to its capacity.
+void clear_beyond(const KvRows& rows, std::size_t length, std::size_t capacity, std::size_t windows) {
+  const std::size_t row_bytes = kv_bytes(rows.type, rows.head_dim);
+  for (std::size_t w = 0; w < windows; ++w) {
+    const std::size_t begin = w * capacity + length, count = capacity - length;
+    std::memset(rows.data + begin * row_bytes, 0, count * row_bytes);
+    if (rows.scales) std::fill_n(rows.scales + begin, count, 0.f);
+  }
+}
+
 }  // namespace
+
+AttentionTypes::AttentionTypes(Precision precision, std::optional<KvType> kept_in)
+    : operand(precision == Precision::bf16 ? bf16_operand() : Operand::f32),
+      kept(kept_in.value_or(default_kv_type(precision))) {}
 
 void attention_input(const ModelConfig& config, const Block& block, MatrixView<const float> x,
                      MatrixView<float> h) {
@@ -80,25 +103,23 @@ void attention_input(const ModelConfig& config, const Block& block, MatrixView<c
 }
 
 void attention(const ModelConfig& config, const Block& block, const RopeTable& rope,
-               Precision precision, std::size_t length, MatrixView<const float> h,
+               AttentionTypes types, std::size_t length, MatrixView<const float> h,
                MatrixView<float> a) {
   NEAP_CHECK(length > 0 && h.rows % length == 0 && h.rows == a.rows);
-  const auto kv_heads = static_cast<std::size_t>(config.kv_heads);
-  const auto head_dim = static_cast<std::size_t>(config.head_dim);
-  const Operand type = precision == Precision::bf16 ? bf16_operand() : Operand::f32;
-  const std::size_t capacity = KeyValues::round_up(length);
-  thread_local Buffer key_buffer, value_buffer;
+  thread_local Buffer keys, values, key_scales, value_scales;
+  thread_local std::vector<Segment> segments;
   in_pieces(h.rows, tokens_at_once(length), [&](std::size_t first, std::size_t count) {
-    KeyValues cache{type, nullptr, nullptr, kv_heads, capacity, head_dim};
-    const std::size_t bytes = cache.offset(count / length, 0, 0);
-    cache.keys = key_buffer.bytes(bytes);
-    cache.values = value_buffer.bytes(bytes);
-    for (std::size_t i = 0; i < count / length * kv_heads; ++i) {
-      const std::size_t begin = cache.offset(0, i, length), end = cache.offset(0, i + 1, 0);
-      std::fill(cache.keys + begin, cache.keys + end, std::byte{});
-      std::fill(cache.values + begin, cache.values + end, std::byte{});
-    }
-    attend(config, block, rope, cache, 0, length, h.row_range(first, count),
+    const std::size_t windows = count / length, capacity = KeyValues::round_up(length);
+    const auto kv_heads = static_cast<std::size_t>(config.kv_heads);
+    const std::size_t lines = windows * kv_heads * capacity;
+    const KeyValues cache{window_rows(config, types.kept, lines, keys, key_scales),
+                          window_rows(config, types.kept, lines, values, value_scales), kv_heads,
+                          capacity};
+    clear_beyond(cache.keys, length, capacity, windows * kv_heads);
+    clear_beyond(cache.values, length, capacity, windows * kv_heads);
+    segments.clear();
+    for (std::size_t w = 0; w < windows; ++w) segments.push_back({w, w * length, 0, length});
+    attend(config, block, rope, cache, types.operand, segments, h.row_range(first, count),
            a.row_range(first, count));
   });
 }
@@ -129,7 +150,7 @@ void add_mlp(const Block& block, MatrixView<const float> f, MatrixView<float> x)
 }
 
 void forward_block(const ModelConfig& config, const Block& block, const RopeTable& rope,
-                   Precision precision, std::size_t length, MatrixView<float> x) {
+                   AttentionTypes types, std::size_t length, MatrixView<float> x) {
   NEAP_CHECK(length > 0 && x.rows % length == 0);
   const std::size_t attended = block.linear(Role::o).in();
   thread_local Buffer h_buffer, a_buffer;
@@ -138,23 +159,22 @@ void forward_block(const ModelConfig& config, const Block& block, const RopeTabl
     const MatrixView<float> h(h_buffer.floats(count * x.cols), count, x.cols);
     const MatrixView<float> a(a_buffer.floats(count * attended), count, attended);
     attention_input(config, block, rows, h);
-    attention(config, block, rope, precision, length, h, a);
+    attention(config, block, rope, types, length, h, a);
     add_attention(block, a, rows);
     add_mlp_of(config, block, rows);
   });
 }
 
 void forward_block_cached(const ModelConfig& config, const Block& block, const RopeTable& rope,
-                          KvCache& cache, std::size_t new_tokens, MatrixView<float> x) {
-  NEAP_CHECK(new_tokens > 0 && x.rows == cache.sequences() * new_tokens);
+                          Operand operand, KvCache& cache, std::span<const Segment> segments,
+                          MatrixView<float> x) {
   const std::size_t attended = block.linear(Role::o).in();
-  cache.reserve(cache.length() + new_tokens);
   thread_local Buffer h_buffer, a_buffer;
   const MatrixView<float> h(h_buffer.floats(x.rows * x.cols), x.rows, x.cols);
   const MatrixView<float> a(a_buffer.floats(x.rows * attended), x.rows, attended);
   attention_input(config, block, x, h);
-  attend(config, block, rope, cache.layer(static_cast<std::size_t>(block.index)), cache.length(),
-         new_tokens, h, a);
+  attend(config, block, rope, cache.layer(static_cast<std::size_t>(block.index)), operand, segments,
+         h, a);
   add_attention(block, a, x);
   add_mlp_of(config, block, x);
 }

@@ -6,9 +6,11 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "linalg/matmul.h"
 #include "model/linear.h"
 #include "neap/matrix.h"
 #include "neap/model.h"
@@ -16,6 +18,15 @@
 namespace neap {
 
 class KvCache;
+struct Segment;
+
+// What attention multiplies, and what it keeps keys and values in.
+struct AttentionTypes {
+  AttentionTypes(Precision precision, std::optional<KvType> kept_in = {});  // NOLINT: implicit
+
+  Operand operand;
+  KvType kept;
+};
 
 enum class Role { q, k, v, o, gate, up, down };
 inline constexpr std::size_t kRoles = 7;
@@ -43,7 +54,7 @@ void attention_input(const ModelConfig& config, const Block& block, MatrixView<c
                      MatrixView<float> h);
 // q, k, v from h, rope, causal softmax.              (tokens, hidden) -> (tokens, heads * head_dim)
 void attention(const ModelConfig& config, const Block& block, const RopeTable& rope,
-               Precision precision, std::size_t length, MatrixView<const float> h,
+               AttentionTypes types, std::size_t length, MatrixView<const float> h,
                MatrixView<float> a);
 // x += o(a).
 void add_attention(const Block& block, MatrixView<const float> a, MatrixView<float> x);
@@ -56,14 +67,14 @@ void mlp_hidden(const Block& block, MatrixView<const float> h, MatrixView<float>
 void add_mlp(const Block& block, MatrixView<const float> f, MatrixView<float> x);
 
 void forward_block(const ModelConfig& config, const Block& block, const RopeTable& rope,
-                   Precision precision, std::size_t length, MatrixView<float> x);
+                   AttentionTypes types, std::size_t length, MatrixView<float> x);
 
-// The same for tokens that come after those in the cache: new_tokens for each of its sequences (one
-// when generating, a whole prompt at first). x: (sequences * new_tokens, hidden), one sequence
-// after another. Their keys and values go into layer block.index of the cache, which grows if it
-// must; when every block has run, the caller calls cache.advance(new_tokens). The cache's precision
-// counts.
+// The same for tokens that come after those in the cache, as the segments say (one token each when
+// generating, whole prompts at first). x: (rows, hidden), covered by the segments in order. Their keys
+// and values go into layer block.index of the cache, which has room for them; when every block has
+// run, the caller moves the cache on. A segment's bits do not depend on the others.
 void forward_block_cached(const ModelConfig& config, const Block& block, const RopeTable& rope,
-                          KvCache& cache, std::size_t new_tokens, MatrixView<float> x);
+                          Operand operand, KvCache& cache, std::span<const Segment> segments,
+                          MatrixView<float> x);
 
 }  // namespace neap

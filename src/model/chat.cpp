@@ -9,8 +9,9 @@
 namespace neap {
 
 std::string render_chat(const Tokenizer& tokenizer, std::span<const ChatMessage> messages,
-                        bool add_generation_prompt) {
-  if (tokenizer.chat_template().empty()) {
+                        bool add_generation_prompt, const std::string& chat_template) {
+  const std::string& source = chat_template.empty() ? tokenizer.chat_template() : chat_template;
+  if (source.empty()) {
     throw Error(ErrorCode::unsupported, "the model has no chat template");
   }
   // Content is text already cleaned: bytes that are none become U+FFFD as in encode.
@@ -29,7 +30,7 @@ std::string render_chat(const Tokenizer& tokenizer, std::span<const ChatMessage>
                            {"documents", none},
                            {"add_generation_prompt", add_generation_prompt}};
   for (const auto& [name, text] : tokenizer.named_tokens()) variables.emplace_back(name, text);
-  return render_chat_template(tokenizer.chat_template(), variables);
+  return render_chat_template(source, variables);
 }
 
 }  // namespace neap

@@ -147,6 +147,9 @@ class CodedLinear final : public Linear {
       multiply(coded, task / parts * kTokens, first, std::min(first + kStrips, strips()), y);
     });
   }
+  LinearCost cost() const override {
+    return {entries_.size() + (scales_.size() + bias_.size()) * sizeof(float), Arithmetic::f32};
+  }
 
  private:
   std::size_t strips() const { return (out_ + kOutputs - 1) / kOutputs; }
@@ -226,6 +229,7 @@ class InputCodingLinear final : public Linear {
     });
     inner_->apply(rounded, y);
   }
+  LinearCost cost() const override { return inner_->cost(); }
 
  private:
   std::unique_ptr<const Linear> inner_;

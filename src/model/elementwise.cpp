@@ -104,6 +104,11 @@ void add(const float* x, std::size_t count, float* y) {
 }
 
 NEAP_MULTIVERSION
+void add_scaled(const float* x, float factor, std::size_t count, float* y) {
+  for (std::size_t i = 0; i < count; ++i) y[i] += x[i] * factor;
+}
+
+NEAP_MULTIVERSION
 void rotate(const float* cosine, const float* sine, std::size_t half, float* x) {
   for (std::size_t i = 0; i < half; ++i) {
     const float a = x[i], b = x[i + half];

@@ -19,6 +19,8 @@ void add(const float* x, std::size_t count, float* y);
 // (x_i, x_{i + half}) turned by angle i: the halves of a head, as Hugging Face pairs them. In
 // place.
 void rotate(const float* cosine, const float* sine, std::size_t half, float* x);
+// y += x factor.
+void add_scaled(const float* x, float factor, std::size_t count, float* y);
 // y = x scale.
 void scale(const float* x, float factor, std::size_t count, float* y);
 

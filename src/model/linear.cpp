@@ -10,20 +10,28 @@ namespace {
 class DenseLinear final : public Linear {
  public:
   DenseLinear(MatrixView<const float> weight, std::span<const float> bias, Operand type)
-      : weights_(weight, type), bias_(bias.begin(), bias.end()) {}
+      : weights_(weight, type), bias_(bias.begin(), bias.end()), type_(type) {}
 
   std::size_t in() const override { return weights_.in(); }
   std::size_t out() const override { return weights_.out(); }
   void apply(MatrixView<const float> x, MatrixView<float> y) const override {
     weights_.multiply(x, bias_, y);
   }
+  LinearCost cost() const override {
+    return {in() * out() * operand_bytes(type_) + bias_.size() * sizeof(float), arithmetic_of(type_)};
+  }
 
  private:
   PackedWeights weights_;
   std::vector<float> bias_;
+  Operand type_;
 };
 
 }  // namespace
+
+Arithmetic arithmetic_of(Operand type) {
+  return type == Operand::bf16 ? Arithmetic::bf16 : Arithmetic::f32;
+}
 
 std::unique_ptr<Linear> make_dense_linear(MatrixView<const float> weight,
                                           std::span<const float> bias, Precision precision) {

@@ -2,13 +2,21 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 
+#include "linalg/matmul.h"
 #include "neap/matrix.h"
 #include "neap/model.h"
 
 namespace neap {
+
+// What running a layer takes at the least.
+struct LinearCost {
+  std::uint64_t bytes = 0;  // of weights, scales and bias: read once however many rows there are
+  Arithmetic arithmetic = Arithmetic::f32;  // of its in * out products a row
+};
 
 class Linear {
  public:
@@ -18,7 +26,10 @@ class Linear {
   // y = x W' + bias. x: (rows, in), y: (rows, out). Parallel inside, in fixed tiles: the bits of a row
   // depend neither on the thread count nor on what other rows stand in the batch.
   virtual void apply(MatrixView<const float> x, MatrixView<float> y) const = 0;
+  virtual LinearCost cost() const = 0;
 };
+
+Arithmetic arithmetic_of(Operand type);
 
 // weight: (out, in), copied (and, for bf16, rounded to nearest even). bias: out values or empty.
 std::unique_ptr<Linear> make_dense_linear(MatrixView<const float> weight, std::span<const float> bias,

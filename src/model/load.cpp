@@ -93,6 +93,7 @@ std::string name_of(InputCoding coding) {
 LoadedModel::LoadedModel(Weights weights, const LoadOptions& options)
     : weights_(std::move(weights)),
       precision_(options.precision),
+      types_(options.precision, options.kv_type),
       inputs_(coder_for(options, weights_)),
       packed_(options.packed),
       blocks_(weights_.config().switches.size()),
@@ -142,21 +143,31 @@ void LoadedModel::forward(std::span<const TokenId> tokens, std::size_t length,
   weights_.embed(tokens, states);  // `states` is the residual stream until the last norm
   const RopeTable& table = rope(length);
   visit_blocks([&](const Block& block) {
-    forward_block(config(), block, table, precision_, length, states);
+    forward_block(config(), block, table, types_, length, states);
   });
   normalize(states);
 }
 
-void LoadedModel::forward_cached(std::span<const TokenId> tokens, KvCache& cache,
+void LoadedModel::forward_cached(std::span<const TokenId> tokens,
+                                 std::span<const std::size_t> counts, KvCache& cache,
                                  MatrixView<float> states) {
-  NEAP_CHECK(tokens.size() % cache.sequences() == 0);
-  const std::size_t length = tokens.size() / cache.sequences();
+  NEAP_CHECK(counts.size() == cache.sequences());
+  std::vector<Segment> segments;
+  std::size_t row = 0, positions = 0;
+  for (std::size_t s = 0; s < counts.size(); ++s) {
+    if (counts[s] == 0) continue;
+    segments.push_back({s, row, cache.length(s), counts[s]});
+    row += counts[s];
+    positions = std::max(positions, cache.length(s) + counts[s]);
+  }
+  NEAP_CHECK(row == tokens.size() && row > 0);
   weights_.embed(tokens, states);
-  const RopeTable& table = rope(cache.length() + length);
+  const RopeTable& table = rope(positions);
+  cache.reserve(positions);
   visit_blocks([&](const Block& block) {
-    forward_block_cached(config(), block, table, cache, length, states);
+    forward_block_cached(config(), block, table, types_.operand, cache, segments, states);
   });
-  cache.advance(length);
+  for (const Segment& segment : segments) cache.advance(segment.sequence, segment.count);
   normalize(states);
 }
 
@@ -164,20 +175,30 @@ void LoadedModel::head(MatrixView<const float> states, MatrixView<float> logits)
   NEAP_CHECK(states.rows == logits.rows &&
              states.cols == static_cast<std::size_t>(config().hidden));
   NEAP_CHECK(logits.cols == static_cast<std::size_t>(config().vocabulary));
-  const auto apply = [&](const Linear& part, std::size_t first) {
+  visit_head([&](const Linear& part, std::size_t first) {
     part.apply(states, logits.block(0, first, logits.rows, part.out()));
-  };
+  });
+}
+
+void LoadedModel::visit_head(
+    const std::function<void(const Linear& part, std::size_t first)>& visit) {
   constexpr auto kPart = static_cast<std::size_t>(Weights::kHeadPart);
-  for (std::size_t i = 0; i < head_.size(); ++i) apply(*head_[i], i * kPart);
+  for (std::size_t i = 0; i < head_.size(); ++i) visit(*head_[i], i * kPart);
   if (!head_.empty()) return;
   std::vector<std::unique_ptr<const Linear>> parts;
   weights_.visit_head([&](std::int64_t first, MatrixView<const float> rows) {
     std::unique_ptr<const Linear> part = packed_ ? packed_->head(rows) : nullptr;
     if (!part) part = make_dense_linear(rows, {}, precision_);
-    apply(*part, static_cast<std::size_t>(first));
+    visit(*part, static_cast<std::size_t>(first));
     if (keeps_head_) parts.push_back(std::move(part));
   });
   head_ = std::move(parts);
+}
+
+LoadedModel& loaded_model(LanguageModel& model) {
+  auto* loaded = dynamic_cast<LoadedModel*>(&model);
+  if (!loaded) throw Error(ErrorCode::argument, "only a model from load_model can be run on a cache");
+  return *loaded;
 }
 
 std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint,

@@ -22,24 +22,30 @@ class LoadedModel final : public LanguageModel {
                MatrixView<float> states) override;
   void head(MatrixView<const float> states, MatrixView<float> logits) override;
 
-  KvCache make_cache(std::size_t sequences) const { return {config(), precision_, sequences}; }
-  // As forward, for tokens that come after those in the cache, the same number for each of its
-  // sequences; they are in the cache afterwards. tokens: (sequences, new tokens); states: one row
-  // per token.
-  void forward_cached(std::span<const TokenId> tokens, KvCache& cache, MatrixView<float> states);
+  KvCache make_cache(std::size_t sequences) const { return {config(), types_.kept, sequences}; }
+  // As forward, for tokens that come after those in the cache: counts[s] of sequence s, which may be
+  // none, one sequence after another. They are in the cache afterwards. states: one row per token,
+  // whose bits do not depend on the other sequences.
+  void forward_cached(std::span<const TokenId> tokens, std::span<const std::size_t> counts,
+                      KvCache& cache, MatrixView<float> states);
+
+  AttentionTypes attention_types() const { return types_; }
+  // Runs what it is given on every block in order, each read when its turn comes unless it is kept.
+  void visit_blocks(const std::function<void(const Block&)>& visit);
+  // The same for the parts of the head, with the first token of each.
+  void visit_head(const std::function<void(const Linear& part, std::size_t first)>& visit);
 
   // Whether blocks (and the head) stay in memory once they are read.
   bool keeps_blocks() const { return keeps_blocks_; }
   bool keeps_head() const { return keeps_head_; }
 
  private:
-  // Runs what it is given on every block in order, each read when its turn comes unless it is kept.
-  void visit_blocks(const std::function<void(const Block&)>& visit);
   const RopeTable& rope(std::size_t positions);
   void normalize(MatrixView<float> states) const;
 
   Weights weights_;
   Precision precision_;
+  AttentionTypes types_;
   InputCoder inputs_;
   std::shared_ptr<const PackedLinears> packed_;
   bool keeps_blocks_, keeps_head_;
@@ -49,5 +55,8 @@ class LoadedModel final : public LanguageModel {
   std::vector<float> final_norm_;
   RopeTable rope_;
 };
+
+// What load_model returned. Throws Error(argument) if it did not.
+LoadedModel& loaded_model(LanguageModel& model);
 
 }  // namespace neap

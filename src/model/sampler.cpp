@@ -122,13 +122,6 @@ std::vector<TokenId> likeliest(std::span<const float> logits, std::size_t count)
   return ids;
 }
 
-// The likeliest ids that are left to choose from, and their weights, e^((logit - largest) /
-// temperature).
-struct Candidates {
-  std::vector<TokenId> ids;
-  std::vector<double> weights;
-};
-
 // The `count` likeliest cut to those that reach `needed` together (one at least).
 Candidates cut(std::span<const float> logits, double temperature, std::size_t count,
                double needed) {
@@ -145,14 +138,9 @@ Candidates cut(std::span<const float> logits, double temperature, std::size_t co
   return candidates;
 }
 
-Candidates candidates_of(std::span<const float> logits, const SampleOptions& options) {
+// The fewest likeliest that make up top_p of all.
+Candidates cut_to_top_p(std::span<const float> logits, const SampleOptions& options) {
   const std::size_t size = logits.size();
-  if (options.top_k > 0) {
-    const std::size_t count = std::min(static_cast<std::size_t>(options.top_k), size);
-    const Candidates all = cut(logits, options.temperature, count, INFINITY);
-    const double mass = std::accumulate(all.weights.begin(), all.weights.end(), 0.0);
-    return cut(logits, options.temperature, count, options.top_p * mass);
-  }
   UnscaledSoftmax softmax(logits, options.temperature);
   double mass = 0;
   for (std::size_t b = 0; b < softmax.blocks(); ++b) mass += softmax.sum(b);
@@ -162,9 +150,15 @@ Candidates candidates_of(std::span<const float> logits, const SampleOptions& opt
   }
 }
 
+// Those that min_p alone leaves: a threshold on logits.
+std::size_t count_above_min_p(std::span<const float> logits, const SampleOptions& options) {
+  const double least = largest_of(logits) + options.temperature * std::log(options.min_p);
+  return static_cast<std::size_t>(
+      std::count_if(logits.begin(), logits.end(), [&](float logit) { return logit >= least; }));
+}
+
 TokenId draw_from_likeliest(std::span<const float> logits, const SampleOptions& options,
                             double uniform) {
-  largest_of(logits);  // throws unless all are finite
   const Candidates left = candidates_of(logits, options);
   double rest = uniform * std::accumulate(left.weights.begin(), left.weights.end(), 0.0);
   std::size_t i = 0;
@@ -184,6 +178,9 @@ void check_options(const SampleOptions& options) {
           "0 or more", options.temperature);
   require(options.top_k >= 0, "top_k", "0 or more", static_cast<double>(options.top_k));
   require(options.top_p > 0 && options.top_p <= 1, "top_p", "above 0, at most 1", options.top_p);
+  require(options.min_p >= 0 && options.min_p <= 1, "min_p", "0 to 1", options.min_p);
+  require(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
+          "repetition_penalty", "above 0", options.repetition_penalty);
   require(options.max_tokens >= 0, "max_tokens", "0 or more",
           static_cast<double>(options.max_tokens));
 }
@@ -196,13 +193,58 @@ double sample_uniform(std::uint64_t seed, std::uint64_t sequence, std::uint64_t 
   return uniform_double(bits[0], bits[1]);
 }
 
+RepetitionPenalty::RepetitionPenalty(double penalty, std::size_t vocabulary)
+    : penalty_(static_cast<float>(penalty)), seen_(penalty_ == 1 ? 0 : vocabulary) {}
+
+void RepetitionPenalty::see(std::span<const TokenId> tokens) {
+  if (penalty_ == 1) return;
+  for (const TokenId token : tokens) {
+    const auto index = static_cast<std::size_t>(token);
+    if (index >= seen_.size() || seen_[index]) continue;  // whoever runs the model refuses strange ids
+    seen_[index] = true;
+    tokens_.push_back(token);
+  }
+}
+
+void RepetitionPenalty::forget() {
+  for (const TokenId token : tokens_) seen_[static_cast<std::size_t>(token)] = false;
+  tokens_.clear();
+}
+
+void RepetitionPenalty::apply(std::span<float> logits) const {
+  for (const TokenId token : tokens_) {
+    float& logit = logits[static_cast<std::size_t>(token)];
+    logit = logit > 0 ? logit / penalty_ : logit * penalty_;
+  }
+}
+
+Candidates candidates_of(std::span<const float> logits, const SampleOptions& options) {
+  largest_of(logits);  // throws unless all are finite
+  std::size_t count = logits.size();
+  if (options.top_k > 0) count = std::min(count, static_cast<std::size_t>(options.top_k));
+  if (options.min_p > 0) count = std::min(count, count_above_min_p(logits, options));
+  if (options.top_p == 1) return cut(logits, options.temperature, count, INFINITY);
+  Candidates found;
+  if (options.top_k > 0) {
+    const auto top = std::min(logits.size(), static_cast<std::size_t>(options.top_k));
+    const Candidates all = cut(logits, options.temperature, top, INFINITY);
+    const double mass = std::accumulate(all.weights.begin(), all.weights.end(), 0.0);
+    found = cut(logits, options.temperature, top, options.top_p * mass);
+  } else {
+    found = cut_to_top_p(logits, options);
+  }
+  found.ids.resize(std::min(found.ids.size(), count));
+  found.weights.resize(found.ids.size());
+  return found;
+}
+
 TokenId pick_token(std::span<const float> logits, const SampleOptions& options, double uniform) {
   NEAP_CHECK(!logits.empty());
   if (options.temperature == 0) {
     const float largest = largest_of(logits);
     return static_cast<TokenId>(std::find(logits.begin(), logits.end(), largest) - logits.begin());
   }
-  if (options.top_k == 0 && options.top_p == 1)
+  if (options.top_k == 0 && options.top_p == 1 && options.min_p == 0)
     return draw_from_all(logits, options.temperature, uniform);
   return draw_from_likeliest(logits, options, uniform);
 }

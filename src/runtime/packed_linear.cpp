@@ -23,6 +23,9 @@ class PackedLinear : public Linear {
 
   std::size_t in() const override { return weights_.cols(); }
   std::size_t out() const override { return weights_.rows(); }
+  LinearCost cost() const override {
+    return {weights_.bytes() + bias_.size() * sizeof(float), Arithmetic::int8};
+  }
 
  protected:
   Packed weights_;

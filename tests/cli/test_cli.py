@@ -72,7 +72,7 @@ class CliTest(unittest.TestCase):
 
 class Usage(CliTest):
     def test_help_of_every_command_ends_with_examples(self):
-        for command in ("quantize", "eval", "inspect", "generate"):
+        for command in ("quantize", "eval", "inspect", "generate", "chat", "bench"):
             result = run(command, "--help")
             self.assertEqual(result.returncode, 0)
             self.assertEqual(result.stderr, "")
@@ -81,7 +81,7 @@ class Usage(CliTest):
         self.assertIn("Examples:\n  neap codebooks fit", run("codebooks", "fit", "--help").stdout)
 
     def test_help_fits_into_100_columns(self):
-        for command in ([], ["quantize"], ["eval"], ["inspect"], ["generate"], ["codebooks"], ["codebooks", "fit"]):
+        for command in ([], ["quantize"], ["eval"], ["inspect"], ["generate"], ["chat"], ["bench"], ["codebooks"], ["codebooks", "fit"]):
             for line in run(*command, "--help").stdout.splitlines():
                 self.assertLessEqual(len(line), 100, line)
 
@@ -222,6 +222,156 @@ class Generate(CliTest):
         found = self.json_of("generate", self.model, "-p", "caf\u00e9", "-n", 60, "--temperature", 1, "--seed", 3)
         self.assertEqual(result.returncode, 0)
         self.assertEqual(result.stdout, found["text"] + "\n")
+
+
+    def test_several_prompts_are_each_alone(self):
+        prompts = ["Hello", "caf\u00e9 and", "x"]
+        arguments = ("-n", 12, "--repetition-penalty", 1.2)
+        listed = self.json_of("generate", self.model, "-p", prompts[0], "-p", prompts[1], "-p", prompts[2], *arguments)
+        for i, prompt in enumerate(prompts):
+            alone = self.json_of("generate", self.model, "-p", prompt, *arguments)
+            self.assertEqual(listed["texts"][i]["ids"], alone["ids"])
+        for name, lines in (("prompts.txt", prompts), ("prompts.jsonl", [json.dumps({"prompt": p}) for p in prompts])):
+            path = self.folder / name
+            path.write_text("\n".join(lines) + "\n")
+            again = self.json_of("generate", self.model, "--prompts", path, "--at-once", 2, "-t", 1, *arguments)
+            self.assertEqual(again["texts"], listed["texts"])
+        self.assertIn("[3/3]\n", run("generate", self.model, "--prompts", path, *arguments).stdout)
+
+    def test_prompt_files_that_are_none(self):
+        self.assert_fails(run("generate", self.model, "--prompts", "/no/such/file"), "/no/such/file")
+        path = self.folder / "bad.jsonl"
+        path.write_text('{"prompt": "a"}\n{"question": "b"}\n')
+        self.assert_fails(run("generate", self.model, "--prompts", path), path, "line 2")
+        path.write_text("")
+        self.assert_fails(run("generate", self.model, "--prompts", path), path, "no prompt")
+
+    def test_a_stop_text_ends_the_text_before_it(self):
+        arguments = ("generate", self.model, "-p", "Hello", "-n", 40, "--temperature", 1, "--seed", 5)
+        free = self.json_of(*arguments)
+        self.assertEqual(free["ending"], "max_tokens")
+        stop = free["text"][10:13]
+        stopped = self.json_of(*arguments, "--stop", stop, "--stop", "nowhere to be found")
+        self.assertEqual(stopped["text"], free["text"][:free["text"].index(stop)])
+        self.assertEqual(stopped["ending"], "stop_text")
+        self.assertEqual(run(*arguments, "--stop", stop).stdout, stopped["text"] + "\n")
+
+    def test_the_cache_may_be_int8(self):
+        arguments = ("eval", self.model, "--text", self.text, "--window", 128, "--windows", 8)
+        found = self.json_of(*arguments, "--reference", self.model, "--kv-cache", "int8")
+        self.assertGreater(found["kl"]["mean"], 0)
+        self.assertLess(found["kl"]["mean"], 1e-3)
+        self.assertEqual(run("generate", self.model, "-p", "a", "-n", 3, "--kv-cache", "int8").returncode, 0)
+        self.assert_usage(run("generate", self.model, "--kv-cache", "int2"), "--kv-cache")
+
+    def test_what_is_no_option(self):
+        for option, value in (("--min-p", 2), ("--top-p", -1), ("--repetition-penalty", 0), ("--at-once", 0)):
+            self.assert_usage(run("generate", self.model, "-p", "x", option, value), option)
+        self.assert_usage(run("generate", self.model, "-p", "x", "--prompts", "y"), "--prompt")
+
+
+class Chat(CliTest):
+    TEMPLATE = ("{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}"
+                "{% if add_generation_prompt %}[assistant]{% endif %}")
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.template = cls.folder / "template.jinja"
+        cls.template.write_text(cls.TEMPLATE)
+        cls.arguments = ("chat", cls.model, "--chat-template", cls.template, "--temperature", 0, "-n", 6, "--stop", "\n")
+
+    def chat(self, *lines, options=(), **how):
+        return run(*self.arguments, *options, input="".join(line + "\n" for line in lines).encode(), **how)
+
+    def generated(self, text):
+        return self.json_of("generate", self.model, "-p", text, "-n", 6, "--stop", "\n")["text"]
+
+    def test_turns_are_what_the_template_makes_of_the_whole_conversation(self):
+        first = self.generated("[system]Be brief.\n[user]Hi\n[assistant]")
+        second = self.generated(f"[system]Be brief.\n[user]Hi\n[assistant]{first}\n[user]And?\n[assistant]")
+        result = self.chat("Hi", "", "And?", options=("--system", "Be brief."))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stdout, f"{first}\n{second}\n")
+
+    def test_a_turn_reads_new_tokens_alone_and_clear_forgets(self):
+        result = self.chat("Hi", "And?", "/clear", "Hi", options=("-v",))
+        lines = [line for line in result.stderr.splitlines() if "tokens of conversation" in line]
+        counts = [[int(word) for word in line.replace(",", " ").split() if word.isdigit()] for line in lines]
+        self.assertEqual(len(counts), 3, result.stderr)
+        (first, read_first, *_), (second, read_second, *_), (third, read_third, *_) = counts
+        self.assertEqual(first, len("[user]Hi\n[assistant]"))
+        self.assertEqual(read_first, first)
+        # "\n[user]And?\n[assistant]" and the answer's last token, and what was drawn into the stop text.
+        self.assertLess(read_second, second - first)
+        self.assertEqual(third, first)
+        self.assertEqual(read_third, 1)
+        answers = result.stdout.splitlines()
+        self.assertEqual(answers[0], answers[2])
+
+    def test_a_refused_template_names_the_option(self):
+        self.assert_fails(run("chat", self.model, input=b"Hi\n"), "--chat-template")
+        self.assert_fails(run("generate", self.model, "--chat", "-p", "Hi"), "--chat-template")
+        self.assert_fails(run("chat", self.model, "--chat-template", "/no/such/file"), "/no/such/file")
+        self.template.with_name("odd.jinja").write_text("{% frobnicate %}")
+        self.assert_fails(run("chat", self.model, "--chat-template", self.template.with_name("odd.jinja")),
+                          "--chat-template")
+
+    def test_a_last_line_needs_no_end_and_carriage_returns_go(self):
+        whole = self.chat("Hi").stdout
+        self.assertEqual(run(*self.arguments, input=b"Hi").stdout, whole)
+        self.assertEqual(run(*self.arguments, input=b"Hi\r\n").stdout, whole)
+        self.assertEqual(run(*self.arguments, input=b"").stdout, "")
+
+    def test_a_conversation_that_is_too_long_says_so(self):
+        positions = json.loads((self.model / "config.json").read_text())["max_position_embeddings"]
+        result = self.chat("x" * positions, "Hi")
+        self.assertEqual(result.returncode, 0)
+        self.assertIn("/clear", result.stderr)
+        self.assertEqual(len(result.stdout.splitlines()), 1)
+
+    def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(self):
+        endless = self.folder / "endless"
+        shutil.copytree(self.model, endless)
+        config = json.loads((endless / "config.json").read_text()) | {"max_position_embeddings": 1 << 20}
+        (endless / "config.json").write_text(json.dumps(config))
+        (endless / "tokenizer_config.json").unlink()  # no end token
+        command = [NEAP, "chat", str(endless), "--chat-template", str(self.template), "-n", "1000000", "-v"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdin.write(b"Hi\n")
+        process.stdin.flush()
+        process.stdout.read(1)  # the answer has begun
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 0, errors)
+        self.assertTrue(output.endswith(b"\n"))
+        self.assertIn(b"tokens of answer", errors)
+
+
+class Bench(CliTest):
+    def test_json_has_llama_benchs_names(self):
+        tests = self.json_of("bench", self.model, "-p", "16,32", "-n", 4, "-d", "0,8", "-r", 2, "-t", 1)
+        self.assertEqual([(t["n_prompt"], t["n_gen"], t["n_depth"]) for t in tests],
+                         [(16, 0, 0), (32, 0, 0), (0, 4, 0), (16, 0, 8), (32, 0, 8), (0, 4, 8)])
+        for test in tests:
+            self.assertEqual(len(test["samples_ts"]), 2)
+            self.assertAlmostEqual(test["avg_ts"], sum(test["samples_ts"]) / 2, places=3)
+            self.assertEqual(test["n_threads"], 1)
+            self.assertEqual(test["model_filename"], str(self.model))
+            self.assertGreater(test["read_share"], 0)
+            self.assertGreater(test["product_share"], 0)
+            self.assertLess({"cpu_info", "backends", "model_type", "model_size", "model_n_params", "type_k", "type_v",
+                             "test_time", "avg_ns", "stddev_ns", "stddev_ts", "samples_ns"}, set(test))
+
+    def test_table(self):
+        result = run("bench", self.model, "-p", 16, "-n", 0, "-r", 1, "-q", "--kv-cache", "int8")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertRegex(result.stdout, r"(?m)^\| llama .*\| +pp16 \| +[0-9.]+ \u00b1 0.00 \|")
+        self.assertNotIn("tg", result.stdout)
+
+    def test_nothing_to_measure(self):
+        self.assert_fails(run("bench", self.model, "-p", 0, "-n", 0), "nothing to measure")
+        self.assert_usage(run("bench", self.model, "-p", "many"), "-p")
 
 
 class Quantize(CliTest):

@@ -7,9 +7,11 @@
 #include <limits>
 #include <numeric>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "base/random.h"
+#include "io/json.h"
 #include "neap/error.h"
 
 namespace neap {
@@ -94,6 +96,61 @@ TEST(Sampler, TopPLeavesTheFewestThatReachIt) {
             (std::set<TokenId>{1}));
 }
 
+TEST(Sampler, MinPLeavesThoseNearTheLikeliest) {
+  std::vector<float> logits;
+  for (const double p : {0.1, 0.5, 0.25, 0.15}) logits.push_back(static_cast<float>(std::log(p)));
+  EXPECT_EQ(reachable(logits, {.temperature = 1, .min_p = 0.19}).size(), 4u);
+  EXPECT_EQ(reachable(logits, {.temperature = 1, .min_p = 0.21}), (std::set<TokenId>{1, 2, 3}));
+  EXPECT_EQ(reachable(logits, {.temperature = 1, .min_p = 0.49}), (std::set<TokenId>{1, 2}));
+  EXPECT_EQ(reachable(logits, {.temperature = 1, .min_p = 1}), (std::set<TokenId>{1}));
+  EXPECT_EQ(reachable(logits, {.temperature = 1, .top_k = 2, .min_p = 0.21}),
+            (std::set<TokenId>{1, 2}));
+  EXPECT_EQ(reachable(logits, {.temperature = 1, .top_p = 0.4, .min_p = 0.21}),
+            (std::set<TokenId>{1}));
+  // Temperature comes first: (0.1 / 0.5)^2 = 0.04.
+  EXPECT_EQ(reachable(logits, {.temperature = 0.5, .min_p = 0.05}), (std::set<TokenId>{1, 2, 3}));
+}
+
+TEST(Sampler, ThePenaltyFallsOnceOnWhatWasSeen) {
+  std::vector<float> logits = {2, -2, 0, 4, 1};
+  RepetitionPenalty penalty(2, 5);
+  penalty.see(std::vector<TokenId>{0, 1, 0, 2, 0, 77});
+  penalty.apply(logits);
+  EXPECT_EQ(logits, (std::vector<float>{1, -4, 0, 4, 1}));
+  penalty.forget();
+  penalty.see(std::vector<TokenId>{3});
+  penalty.apply(logits);
+  EXPECT_EQ(logits, (std::vector<float>{1, -4, 0, 2, 1}));
+}
+
+// tests/golden/make_sampling_goldens.py: fp64, where the logits of ours are fp32 after the penalty.
+TEST(Sampler, LeavesWhatTransformersLeaves) {
+  const std::string file = NEAP_GOLDEN_DIR "/sampling.json";
+  const Json cases = parse_json(read_text_file(file), file);
+  ASSERT_GT(cases.size(), 50u);
+  for (std::size_t c = 0; c < cases.size(); ++c) {
+    const Json& golden = cases[c];
+    std::vector<float> logits;
+    for (const Json& value : golden["logits"]) logits.push_back(value.get<float>() / 64);
+    const SampleOptions options{.temperature = golden["temperature"],
+                                .top_k = golden["top_k"],
+                                .top_p = golden["top_p"],
+                                .min_p = golden["min_p"],
+                                .repetition_penalty = golden["repetition_penalty"]};
+    RepetitionPenalty penalty(options.repetition_penalty, logits.size());
+    penalty.see(golden["history"].get<std::vector<TokenId>>());
+    penalty.apply(logits);
+    const Candidates left = candidates_of(logits, options);
+    EXPECT_EQ(left.ids, golden["ids"].get<std::vector<TokenId>>()) << "case " << c;
+    const auto probabilities = golden["probabilities"].get<std::vector<double>>();
+    ASSERT_EQ(left.weights.size(), probabilities.size()) << "case " << c;
+    const double sum = std::accumulate(left.weights.begin(), left.weights.end(), 0.0);
+    for (std::size_t i = 0; i < probabilities.size(); ++i) {
+      EXPECT_NEAR(left.weights[i] / sum, probabilities[i], 1e-5 * probabilities[i]) << "case " << c;
+    }
+  }
+}
+
 TEST(Sampler, TinyTemperatureIsGreedy) {
   const auto logits = random_logits(3000, 9, 10);
   const TokenId greedy = pick_token(logits, {}, 0);
@@ -132,7 +189,9 @@ TEST(Sampler, OptionsOutOfRangeAreArgumentErrors) {
   for (const SampleOptions& options :
        {SampleOptions{.max_tokens = -1}, SampleOptions{.temperature = -1},
         SampleOptions{.temperature = NAN}, SampleOptions{.top_k = -1}, SampleOptions{.top_p = 0},
-        SampleOptions{.top_p = 1.5}})
+        SampleOptions{.top_p = 1.5}, SampleOptions{.min_p = -0.1}, SampleOptions{.min_p = 1.1},
+        SampleOptions{.min_p = NAN}, SampleOptions{.repetition_penalty = 0},
+        SampleOptions{.repetition_penalty = INFINITY}})
     EXPECT_THROW(check_options(options), Error);
   check_options({});
 }
