@@ -306,9 +306,9 @@ void attend(const ModelConfig& config, const Block& block, const RopeTable& rope
   const MatrixView<float> q(q_buffer.floats(h.rows * a.cols), h.rows, a.cols);
   const MatrixView<float> k(k_buffer.floats(h.rows * kv_size), h.rows, kv_size);
   const MatrixView<float> v(v_buffer.floats(h.rows * kv_size), h.rows, kv_size);
-  block.linear(Role::q).apply(h, q);
-  block.linear(Role::k).apply(h, k);
-  block.linear(Role::v).apply(h, v);
+  const LinearCall calls[] = {
+      {&block.linear(Role::q), q}, {&block.linear(Role::k), k}, {&block.linear(Role::v), v}};
+  apply_all(calls, h);
   const Attention attention{config, block, rope, cache, operand, q, k, v, a};
   store_keys_values(attention, segments);
   attend_in_tiles(attention, segments);

@@ -137,8 +137,9 @@ void mlp_hidden(const Block& block, MatrixView<const float> h, MatrixView<float>
   thread_local Buffer gate_buffer;
   in_pieces(h.rows, rows_at_once(), [&](std::size_t first, std::size_t count) {
     const MatrixView<float> gate(gate_buffer.floats(count * f.cols), count, f.cols);
-    block.linear(Role::gate).apply(h.row_range(first, count), gate);
-    block.linear(Role::up).apply(h.row_range(first, count), f.row_range(first, count));
+    const LinearCall calls[] = {{&block.linear(Role::gate), gate},
+                                {&block.linear(Role::up), f.row_range(first, count)}};
+    apply_all(calls, h.row_range(first, count));
     for_rows(count, f.cols, [&](std::size_t r) {
       silu_multiply(gate.row(r), f.row(first + r), f.cols, f.row(first + r));
     });

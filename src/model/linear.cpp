@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "base/parallel.h"
 #include "linalg/matmul.h"
 
 namespace neap {
@@ -28,6 +29,15 @@ class DenseLinear final : public Linear {
 };
 
 }  // namespace
+
+void apply_all(std::span<const LinearCall> calls, MatrixView<const float> x) {
+  constexpr std::size_t kFewRows = 4;
+  if (x.rows <= kFewRows && static_cast<std::size_t>(thread_count()) <= calls.size()) {
+    parallel_for(calls.size(), [&](std::size_t i) { calls[i].linear->apply(x, calls[i].y); });
+  } else {
+    for (const LinearCall& call : calls) call.linear->apply(x, call.y);
+  }
+}
 
 Arithmetic arithmetic_of(Operand type) {
   return type == Operand::bf16 ? Arithmetic::bf16 : Arithmetic::f32;

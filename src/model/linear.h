@@ -29,6 +29,14 @@ class Linear {
   virtual LinearCost cost() const = 0;
 };
 
+struct LinearCall {
+  const Linear* linear;
+  MatrixView<float> y;
+};
+// Layers that read the same x, with the bits that each alone gives. A few rows go through whole layers
+// side by side where threads are no more than layers: one region to wake threads for, not one a layer.
+void apply_all(std::span<const LinearCall> calls, MatrixView<const float> x);
+
 Arithmetic arithmetic_of(Operand type);
 
 // weight: (out, in), copied (and, for bf16, rounded to nearest even). bias: out values or empty.
