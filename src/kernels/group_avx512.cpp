@@ -98,6 +98,7 @@ void few_of(const GroupShape& shape, const std::uint8_t* panel, const IntegerTok
     for (const std::size_t end = c + per_block; c < end && c < shape.chunks;
          ++c, chunk += bits * kVectorBytes, inputs += kChunk) {
       __m512i codes[kVectors];
+      for (std::size_t i = 0; i < bits; ++i) prefetch(chunk + i * kVectorBytes);
       unpack<bits>(chunk, codes);
 #pragma GCC unroll 4
       for (std::size_t g = 0; g < kVectors; g += 2) {

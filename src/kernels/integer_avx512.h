@@ -16,6 +16,12 @@ static inline __m512i four(const std::int8_t* entries) {
   return _mm512_set1_epi32(value);
 }
 
+// Of weights that are read once, in order: the processor's own look-ahead stops at pages.
+static inline void prefetch(const std::uint8_t* weights) {
+  constexpr std::size_t kAhead = 4096;
+  _mm_prefetch(weights + kAhead, _MM_HINT_T0);
+}
+
 // Results of a token and the 16 rows from `first` of the panel or pair.
 static inline void store_rows(__m512 sum, const IntegerTokens& x, std::size_t token,
                               std::size_t first, const KernelOutput& out) {
