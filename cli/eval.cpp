@@ -79,8 +79,9 @@ void add_options(CLI::App& app, EvalCommand& c) {
   app.add_option("--tasks", c.tasks, "multiple-choice questions, see below")->type_name("FILE.jsonl");
   app.add_option("--activations", c.activations,
                  "what the linear layers of MODEL read. stored: as its file says;\n"
-                 "keep: 16 bits; lobcq: 4-bit LO-BCQ, whatever its weights are\n")
-      ->check(CLI::IsMember({"stored", "keep", "lobcq"}))
+                 "keep: 16 bits; lobcq, nvfp4, mxfp4, int4: in that 4-bit format, whatever\n"
+                 "its weights are\n")
+      ->check(CLI::IsMember({"stored", "keep", "lobcq", "nvfp4", "mxfp4", "int4"}))
       ->type_name("HOW")
       ->capture_default_str();
   app.add_option("--codebooks", c.codebooks, "those of --activations lobcq\n")

@@ -63,8 +63,10 @@ bool is_beside_weights(std::string_view name) {
   return name.ends_with(".weight_shape") || name.ends_with("_global_scale") || name.starts_with("lobcq.");
 }
 
-// Weights of a packed layer: rows times columns, as weight_shape has them.
+// Weights of a packed layer: rows times columns, as weight_shape has them; without one, two to a byte
+// (4-bit floats).
 std::int64_t packed_weights(const Checkpoint& checkpoint, const std::string& module) {
+  if (!checkpoint.find(module + ".weight_shape")) return 2 * elements(checkpoint.info(module + std::string(kPacked)));
   const TensorInfo& shape = checkpoint.info(module + ".weight_shape");
   const auto bytes = checkpoint.bytes(shape);
   std::int64_t extents[2] = {};

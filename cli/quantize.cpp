@@ -29,6 +29,7 @@ constexpr char kFooter[] =
     "Examples:\n"
     "  neap quantize meta-llama/Llama-3.2-1B -o small-w4\n"
     "  neap quantize model/ -o small-w4a4 --scheme LOBCQ\n"
+    "  neap quantize model/ -o small-nvfp4 --scheme NVFP4 --method rtn\n"
     "  neap quantize model.gguf -o small-w3 --scheme W3A16_ASYM --group-size 64\n"
     "  neap quantize model/ -o out --calib wiki.txt chats.jsonl --samples 128 --seqlen 2048\n"
     "  neap quantize model/ -o out --override 're:.*down_proj=bits:4,group:32' --ignore 're:.*layers.0.*'\n"
@@ -54,14 +55,15 @@ struct QuantizeCommand {
 void add_grid_options(CLI::App& app, QuantizeCommand& c) {
   app.add_option("--scheme", c.scheme,
                  "the grid by its usual name: W4A16, W3A16, W2A16 or W8A16, with\n"
-                 "_ASYM for zero points and G64 for a group size; LOBCQ: 4-bit codebooks for\n"
-                 "weights and activations (W4A4), which Neap alone runs\n")
+                 "_ASYM for zero points and G64 for a group size; 4 bits for weights and\n"
+                 "activations (W4A4): LOBCQ, codebooks, which Neap alone runs; NVFP4, MXFP4,\n"
+                 "INT4, which hardware multiplies\n")
       ->type_name("NAME")
       ->default_str("W4A16");
   app.add_option("--bits", c.bits, "bits of a weight, 2 to 8")->type_name("B")->default_str("4");
   app.add_option("--group-size", c.group, "weights of a row that share a scale; -1: all of them\n")
       ->type_name("G")
-      ->default_str("the largest of 128, 64, 32 that divides");
+      ->default_str("the largest of 128, 64, 32 that divides; INT4: 64");
   auto* sym = app.add_flag("--sym", c.symmetric, "no zero points (the default)");
   app.add_flag("--asym", c.asymmetric, "a zero point for each group")->excludes(sym);
   app.add_option("--override", c.overrides,
@@ -79,7 +81,7 @@ void add_grid_options(CLI::App& app, QuantizeCommand& c) {
 
 void add_lobcq_options(CLI::App& app, QuantizeCommand& c) {
   const LobcqRecipe defaults;
-  app.add_flag("--weights-only", c.weights_only, "LOBCQ: keep activations at 16 bits");
+  app.add_flag("--weights-only", c.weights_only, "LOBCQ, NVFP4, MXFP4, INT4: keep activations at 16 bits");
   app.add_option("--codebooks", c.codebooks, "LOBCQ: codebooks of `neap codebooks fit`\n")
       ->type_name("FILE.json")
       ->default_str("those that Neap ships");
@@ -167,20 +169,24 @@ void add_options(CLI::App& app, QuantizeCommand& c) {
   throw Error(ErrorCode::argument, message, {.expected = expected, .found = found});
 }
 
-bool is_lobcq(std::string scheme) {
+// Those that are one name.
+Scheme named_scheme(std::string scheme) {
   std::transform(scheme.begin(), scheme.end(), scheme.begin(), [](unsigned char c) { return std::toupper(c); });
-  return scheme == "LOBCQ" || scheme == "LO-BCQ";
+  if (scheme == "LOBCQ" || scheme == "LO-BCQ") return Scheme::lobcq;
+  for (const Scheme known : {Scheme::nvfp4, Scheme::mxfp4, Scheme::int4}) {
+    if (scheme == name_of(*block_scaled_of(known))) return known;
+  }
+  return Scheme::integer;
 }
 
-// W4A16, W4A16_ASYM, W4A16G32, w3a16_g64_sym, LOBCQ
+// W4A16, W4A16_ASYM, W4A16G32, w3a16_g64_sym, LOBCQ, NVFP4
 void apply_scheme(const std::string& scheme, Recipe& recipe) {
-  recipe.scheme = is_lobcq(scheme) ? Scheme::lobcq : Scheme::integer;
-  if (recipe.scheme == Scheme::lobcq) return;
+  recipe.scheme = named_scheme(scheme);
+  if (recipe.scheme != Scheme::integer) return;
   static const std::regex kForm(R"(W([2-8])A16(?:_?G(\d{1,6}))?(?:_(A?)SYM)?)", std::regex::icase);
   std::smatch match;
   if (!std::regex_match(scheme, match, kForm)) {
-    refuse("--scheme is not one that Neap writes", "W2A16 to W8A16, as in W4A16, W3A16_ASYM, W4A16G32, or LOBCQ",
-           scheme);
+    refuse("--scheme is not one that Neap writes", "W2A16 to W8A16, as in W4A16, W3A16_ASYM, W4A16G32, or LOBCQ, NVFP4, MXFP4, INT4", scheme);
   }
   recipe.bits = std::stoi(match[1]);
   if (match[2].matched) recipe.group = std::stoll(match[2]);
@@ -188,30 +194,36 @@ void apply_scheme(const std::string& scheme, Recipe& recipe) {
 }
 
 // Options that mean nothing on the recipe's grid are an error, not ignored.
-void refuse_options_of_the_other(const QuantizeCommand& c, Scheme scheme) {
-  const std::pair<const char*, bool> integer[] = {
-      {"--bits", c.bits.has_value()}, {"--group-size", c.group.has_value()}, {"--sym", c.symmetric},
-      {"--asym", c.asymmetric},       {"--override", !c.overrides.empty()},  {"--lm-head", c.lm_head && *c.lm_head != "keep"},
-      {"--paths", c.paths.has_value()}};
-  const std::pair<const char*, bool> lobcq[] = {{"--weights-only", c.weights_only},
-                                                {"--codebooks", c.codebooks.has_value()},
-                                                {"--block-array", c.block_array.has_value()},
-                                                {"--num-codebooks", c.num_codebooks.has_value()}};
-  if (scheme == Scheme::lobcq) {
-    for (const auto& [name, said] : integer) {
-      if (said) refuse(name, "only with integer grids", "--scheme LOBCQ");
-    }
-  } else {
-    for (const auto& [name, said] : lobcq) {
-      if (said) refuse(name, "only with --scheme LOBCQ", c.scheme.value_or("an integer grid"));
-    }
+void refuse_options_of_others(const QuantizeCommand& c, Scheme scheme) {
+  const auto block_scaled = block_scaled_of(scheme);
+  const bool integer = scheme == Scheme::integer, lobcq = scheme == Scheme::lobcq, int4 = scheme == Scheme::int4;
+  const struct {
+    const char* name;
+    bool said, fits;
+    const char* where;
+  } options[] = {{"--bits", c.bits.has_value(), integer, "integer grids"},
+                 {"--group-size", c.group.has_value(), integer || int4, "integer grids"},
+                 {"--sym", c.symmetric, integer, "integer grids"},
+                 {"--asym", c.asymmetric, integer, "integer grids"},
+                 {"--override", !c.overrides.empty(), integer, "integer grids"},
+                 {"--lm-head", c.lm_head && *c.lm_head != "keep", integer, "integer grids"},
+                 {"--paths", c.paths.has_value(), integer || int4, "integer grids"},
+                 {"--weights-only", c.weights_only, !integer, "--scheme LOBCQ, NVFP4, MXFP4 or INT4"},
+                 {"--codebooks", c.codebooks.has_value(), lobcq, "--scheme LOBCQ"},
+                 {"--block-array", c.block_array.has_value(), lobcq, "--scheme LOBCQ"},
+                 {"--num-codebooks", c.num_codebooks.has_value(), lobcq, "--scheme LOBCQ"}};
+  const std::string found = block_scaled ? "--scheme " + name_of(*block_scaled)
+                            : lobcq      ? "--scheme LOBCQ"
+                                         : c.scheme.value_or("an integer grid");
+  for (const auto& option : options) {
+    if (option.said && !option.fits) refuse(option.name, std::string("only with ") + option.where, found);
   }
 }
 
 void apply_grid(const QuantizeCommand& c, Recipe& recipe) {
   if (c.scheme) apply_scheme(*c.scheme, recipe);
-  refuse_options_of_the_other(c, recipe.scheme);
-  if (c.weights_only) recipe.lobcq.weights_only = true;
+  refuse_options_of_others(c, recipe.scheme);
+  if (c.weights_only) (recipe.scheme == Scheme::lobcq ? recipe.lobcq.weights_only : recipe.block_scaled.weights_only) = true;
   if (c.codebooks) recipe.lobcq.codebooks = *c.codebooks;
   if (c.block_array) recipe.lobcq.layout.block_array = *c.block_array;
   if (c.num_codebooks) recipe.lobcq.layout.codebooks = *c.num_codebooks;
@@ -222,7 +234,11 @@ void apply_grid(const QuantizeCommand& c, Recipe& recipe) {
   if (c.group && (*c.group == 0 || *c.group < -1)) {
     refuse("--group-size", "a positive number, or -1 for whole rows", std::to_string(*c.group));
   }
-  if (c.group) recipe.group = *c.group == -1 ? 0 : *c.group;
+  if (c.group && recipe.scheme == Scheme::int4) {
+    recipe.block_scaled.group = *c.group;
+  } else if (c.group) {
+    recipe.group = *c.group == -1 ? 0 : *c.group;
+  }
   if (c.symmetric || c.asymmetric) recipe.symmetric = c.symmetric;
   for (const auto& text : c.overrides) recipe.overrides.push_back(parse_override(text));
   recipe.ignore.insert(recipe.ignore.end(), c.ignore.begin(), c.ignore.end());
@@ -279,10 +295,14 @@ std::string describe(const LobcqLayout& layout) {
                      layout.block_array);
 }
 
+std::string describe(const Fp4Layout& layout) {
+  return fmt::format("{}: 4-bit floats, groups of {}", name_of(layout.format), layout.group());
+}
+
 std::string describe(const QuantizeReport& r) {
   std::string text = line("output", fmt::format("{}, {}", r.output, size_text(r.file_bytes)));
   text += line("grid", std::visit([](const auto& layout) { return describe(layout); }, r.layout) + (r.layout_reason.empty() ? "" : ": " + r.layout_reason));
-  if (std::holds_alternative<LobcqLayout>(r.layout)) text += line("activations", r.activations);
+  text += line("activations", r.activations);
   text += line("bits per weight", fmt::format("{:.3f} of the {} quantized layers, {:.3f} of the whole file",
                                               r.bits_per_weight, r.layers.size(), r.file_bits_per_weight));
   if (r.calibration_windows > 0) {

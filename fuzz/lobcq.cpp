@@ -15,34 +15,13 @@
 #include "codec/lobcq_pack.h"
 #include "neap/check.h"
 #include "neap/error.h"
+#include "parts.h"
 
 namespace {
 
 using neap::DType;
 
 constexpr std::size_t kHead = 5;
-
-class Parts {
- public:
-  explicit Parts(std::span<const std::uint8_t> input)
-      : head_(input.first(kHead)), rest_(std::as_bytes(input.subspan(kHead))) {}
-
-  neap::StoredTensor next(const std::string& name, DType type, neap::Shape shape) {
-    if (head_[3] % 16 == index_) shape[index_ % shape.size()] += static_cast<std::int8_t>(head_[4]);
-    ++index_;
-    std::size_t bytes = neap::block_bytes(type);
-    for (const std::int64_t n : shape)
-      bytes *= static_cast<std::size_t>(std::max<std::int64_t>(n, 0));
-    const auto taken = rest_.first(std::min(bytes, rest_.size()));
-    rest_ = rest_.subspan(taken.size());
-    return {{name, type, shape, "fuzz", 0, taken.size()}, taken};
-  }
-
- private:
-  std::span<const std::uint8_t> head_;
-  std::span<const std::byte> rest_;
-  std::size_t index_ = 0;
-};
 
 void judge(const neap::LobcqModule& module, const neap::LobcqTensor& tensor) {
   neap::check_invariants(tensor);
@@ -70,7 +49,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const neap::LobcqLayout layout{16 << (data[0] & 3), 2 << ((data[0] >> 2) % 3),
                                  2 << ((data[0] >> 4) & 3)};
   const std::int64_t rows = data[1] % 16, cols = data[2];
-  Parts parts({data, size});
+  neap::fuzz::Parts parts({data + kHead, size - kHead}, data[3] % 16, data[4]);
   neap::LobcqModule module;
   module.shape = parts.next("shape", DType::i64, {2});
   module.global_scale = parts.next("global_scale", DType::f32, {1});

@@ -6,7 +6,6 @@
 // last ones short or missing where the input ends.
 #include "codec/pack_quantized.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -15,34 +14,13 @@
 #include "codec/pack_bits.h"
 #include "neap/check.h"
 #include "neap/error.h"
+#include "parts.h"
 
 namespace {
 
 using neap::DType;
 
 constexpr std::size_t kHead = 7;
-
-class Parts {
- public:
-  explicit Parts(std::span<const std::uint8_t> input)
-      : head_(input.first(kHead)), rest_(std::as_bytes(input.subspan(kHead))) {}
-
-  neap::StoredTensor next(const std::string& name, DType type, neap::Shape shape) {
-    if (head_[5] % 8 == index_) shape[index_ % shape.size()] += static_cast<std::int8_t>(head_[6]);
-    ++index_;
-    std::size_t bytes = neap::block_bytes(type);
-    for (const std::int64_t n : shape)
-      bytes *= static_cast<std::size_t>(std::max<std::int64_t>(n, 0));
-    const auto taken = rest_.first(std::min(bytes, rest_.size()));
-    rest_ = rest_.subspan(taken.size());
-    return {{name, type, shape, "fuzz", 0, taken.size()}, taken};
-  }
-
- private:
-  std::span<const std::uint8_t> head_;
-  std::span<const std::byte> rest_;
-  std::size_t index_ = 0;
-};
 
 void judge(const neap::QuantizedTensor& tensor) {
   neap::check_invariants(tensor);
@@ -70,7 +48,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const DType types[] = {DType::f16, DType::bf16, DType::f32, DType::i32};
   const std::int64_t groups = neap::GroupLayout{.group = group}.groups(cols);
 
-  Parts parts({data, size});
+  neap::fuzz::Parts parts({data + kHead, size - kHead}, data[5] % 8, data[6]);
   neap::PackQuantizedModule module;
   module.shape = parts.next("shape", DType::i64, {2});
   module.packed = parts.next("packed", DType::i32, {rows, neap::packed_words(cols, bits, packing)});

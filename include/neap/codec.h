@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <variant>
 #include <vector>
 
@@ -26,8 +27,27 @@ struct GroupLayout {
   bool operator==(const GroupLayout&) const = default;
 };
 
+// 4-bit formats that hardware multiplies: a group of consecutive values shares a scale
+// (docs/formats/block-scaled.md).
+enum class BlockScaled {
+  nvfp4,  // E2M1 in groups of 16 under E4M3 scales, under one fp32 scale of the tensor
+  mxfp4,  // E2M1 in groups of 32 under powers of two (E8M0)
+  int4,   // integers in [-8, 7] in groups of 64 or 128; as weights they are a GroupLayout
+};
+std::string name_of(BlockScaled format);  // "NVFP4"
+
+// Weights in 4-bit floats: NVFP4 or MXFP4.
+struct Fp4Layout {
+  BlockScaled format = BlockScaled::nvfp4;  // never int4
+
+  std::int64_t group() const { return format == BlockScaled::nvfp4 ? 16 : 32; }
+  // Groups per row of `cols` inputs, which the group divides.
+  std::int64_t groups(std::int64_t cols) const { return cols / group(); }
+  bool operator==(const Fp4Layout&) const = default;
+};
+
 // On which grid a linear layer's weights lie.
-using WeightLayout = std::variant<GroupLayout, LobcqLayout>;
+using WeightLayout = std::variant<GroupLayout, LobcqLayout, Fp4Layout>;
 
 struct QuantizedTensor {
   GroupLayout layout;

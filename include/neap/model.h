@@ -85,6 +85,9 @@ enum class InputCoding {
   stored,  // as the checkpoint says: 16-bit activations, or those of its own 4-bit format (W4A4)
   keep,    // 16-bit activations, whatever it says (W4A16)
   lobcq,   // LO-BCQ in every layer, whatever its weights are, with a scale per token
+  nvfp4,   // NVFP4 likewise, with a global scale per token
+  mxfp4,
+  int4,    // in groups of 64
 };
 InputCoding input_coding_from_name(const std::string& name);  // throws Error(argument)
 std::string name_of(InputCoding coding);
@@ -113,8 +116,9 @@ struct LoadOptions {
 };
 
 // A model ready to run, from any kind of checkpoint: dense, GGUF, or quantized by Neap
-// (compressed-tensors pack-quantized, simulated: dequantized when a block is read; LO-BCQ with encoded
-// inputs, in the format's own integer arithmetic). Throws Error;
+// (compressed-tensors' pack-quantized, nvfp4-pack-quantized and mxfp4-pack-quantized, simulated:
+// weights dequantized when a block is read, inputs rounded on the fly where the format says so; LO-BCQ
+// with encoded inputs, in the format's own integer arithmetic). Throws Error;
 // every tensor that the architecture asks for is checked for presence and shape here, not in the
 // middle of a run.
 std::unique_ptr<LanguageModel> load_model(const Checkpoint& checkpoint,

@@ -57,13 +57,23 @@ Override parse_override(const std::string& text);
 enum class Scheme {
   integer,  // integers under a scale per group: bits, group, symmetric, overrides, lm_head_bits
   lobcq,    // LO-BCQ's codebooks (2502.05376): layout, codebooks, weights_only; the head stays as it is
+  nvfp4,    // the formats that hardware multiplies: BlockScaledRecipe; the head stays as it is
+  mxfp4,
+  int4,
 };
 std::string name_of(Scheme scheme);
+// The block-scaled format that a scheme is of, if it is of one.
+std::optional<BlockScaled> block_scaled_of(Scheme scheme);
 
 struct LobcqRecipe {
   LobcqLayout layout;
   std::string codebooks;      // a file of `neap codebooks fit`; empty: those that Neap ships
   bool weights_only = false;  // else the model is meant to run on 4-bit activations too (W4A4)
+};
+
+struct BlockScaledRecipe {
+  std::int64_t group = 64;    // of INT4: 64 or 128; the others have their own
+  bool weights_only = false;  // else activations are in the format too (W4A4)
 };
 
 enum class FileFormat { compressed_tensors, neap };
@@ -74,7 +84,8 @@ std::string name_of(FileFormat format);
 struct Recipe {
   Method method = Method::ojbkq;
   Scheme scheme = Scheme::integer;
-  LobcqRecipe lobcq;                  // looked at with Scheme::lobcq alone, the next five with the other
+  LobcqRecipe lobcq;                  // looked at with Scheme::lobcq alone
+  BlockScaledRecipe block_scaled;     // with nvfp4, mxfp4 and int4; the next five with Scheme::integer
   int bits = 4;
   std::optional<std::int64_t> group;  // unset: largest of 128, 64, 32 that divides every layer; 0: rows
   bool symmetric = true;

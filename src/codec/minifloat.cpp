@@ -1,6 +1,7 @@
 #include "codec/minifloat.h"
 
 #include <bit>
+#include <limits>
 
 namespace neap {
 
@@ -28,6 +29,23 @@ E4m3 float_to_e4m3(float value) {
   }
   const std::uint32_t rounded = magnitude - 0x3c000000u + 0x7ffffu + ((magnitude >> 20) & 1u);
   return static_cast<E4m3>(sign | (rounded >> 20));
+}
+
+float e2m1_to_float(E2m1 bits) {
+  constexpr float kMagnitudes[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  const float magnitude = kMagnitudes[bits & kE2m1Largest];
+  return bits & kE2m1Sign ? -magnitude : magnitude;
+}
+
+E2m1 float_to_e2m1(float value) {
+  const float m = value < 0 ? -value : value;
+  const int index = (m > 0.25f) + (m >= 0.75f) + (m > 1.25f) + (m >= 1.75f) + (m > 2.5f) + (m >= 3.5f) + (m > 5.0f);
+  return static_cast<E2m1>(index | (value < 0 && index > 0 ? kE2m1Sign : 0));
+}
+
+float e8m0_to_float(E8m0 bits) {
+  if (bits == kE8m0NaN) return std::numeric_limits<float>::quiet_NaN();
+  return std::bit_cast<float>(bits == 0 ? 0x00400000u : static_cast<std::uint32_t>(bits) << 23);
 }
 
 }  // namespace neap

@@ -20,10 +20,12 @@ double bits_per_weight(const WeightLayout& layout, std::int64_t rows, std::int64
 
 void dequantize(const QuantizedWeight& weight, const Codebooks& codebooks, std::int64_t first,
                 std::int64_t count, MatrixView<float> out) {
-  if (const auto* integers = std::get_if<QuantizedTensor>(&weight)) {
-    dequantize(*integers, first, count, out);
+  if (const auto* lobcq = std::get_if<LobcqTensor>(&weight)) {
+    dequantize(*lobcq, codebooks, first, count, out);
+  } else if (const auto* floats = std::get_if<Fp4Tensor>(&weight)) {
+    dequantize(*floats, first, count, out);
   } else {
-    dequantize(std::get<LobcqTensor>(weight), codebooks, first, count, out);
+    dequantize(std::get<QuantizedTensor>(weight), first, count, out);
   }
 }
 

@@ -4,12 +4,13 @@
 #include <cstdint>
 #include <variant>
 
+#include "codec/fp4.h"
 #include "codec/lobcq.h"
 #include "neap/codec.h"
 
 namespace neap {
 
-using QuantizedWeight = std::variant<QuantizedTensor, LobcqTensor>;
+using QuantizedWeight = std::variant<QuantizedTensor, LobcqTensor, Fp4Tensor>;
 
 std::int64_t rows_of(const QuantizedWeight& weight);
 std::int64_t cols_of(const QuantizedWeight& weight);

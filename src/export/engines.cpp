@@ -139,7 +139,37 @@ EngineVerdict llama_cpp(const LayerLayouts& layers) {
   return {"llama.cpp", !objection, objection.value_or("convert_hf_to_gguf.py, which dequantizes")};
 }
 
+// What was read, all of 2026: vllm pull requests 31926 and 41664 (MXFP4), 46390 (INT4 activations); sglang
+// 34966 and 40022, which find NVFP4 on Blackwell alone; llama.cpp 21095 (NVFP4).
+EngineVerdict vllm(BlockScaled format, bool inputs) {
+  switch (format) {
+    case BlockScaled::nvfp4:
+      return {"vLLM", true, inputs ? "on a GPU; W4A4 on Blackwell, weights alone on others" : "on a GPU"};
+    case BlockScaled::mxfp4:
+      return {"vLLM", true, inputs ? "from May 2026 on, on a GPU; W4A4 on Blackwell" : "from January 2026 on, on a GPU"};
+    case BlockScaled::int4: return {"vLLM", true, "from July 2026 on, on a GPU"};
+  }
+  return {"vLLM", false, ""};
+}
+
+EngineVerdict sglang(BlockScaled format, bool inputs) {
+  if (format == BlockScaled::nvfp4 && inputs) return {"SGLang", true, "on Blackwell GPUs"};
+  if (format == BlockScaled::nvfp4) return {"SGLang", false, "NVFP4 weights alone have no kernel for these files"};
+  return {"SGLang", false, name_of(format) + " has no kernel for these files"};
+}
+
 }  // namespace
+
+std::vector<EngineVerdict> engines_for(BlockScaled format, bool inputs) {
+  const bool nvfp4 = format == BlockScaled::nvfp4;
+  const char* transformers = nvfp4 ? "with compressed-tensors 0.15 or later; weights are rounded to bf16"
+                                   : "with compressed-tensors 0.15 or later";
+  return {{"Neap", true, ""},
+          {"transformers", true, transformers},
+          vllm(format, inputs),
+          sglang(format, inputs),
+          {"llama.cpp", nvfp4, nvfp4 ? "convert_hf_to_gguf.py of April 2026 or later" : "its converter reads NVFP4 alone of the formats with 4-bit activations"}};
+}
 
 std::vector<EngineVerdict> engines_for(const ModelConfig& config, const LayerLayouts& layers) {
   NEAP_CHECK(!layers.empty());

@@ -18,6 +18,9 @@ struct EngineVerdict {
   std::string reason;
 };
 
+// For models in a block-scaled format; `inputs`: activations in it as well (INT4: always).
+std::vector<EngineVerdict> engines_for(BlockScaled format, bool inputs);
+
 // layers: quantized modules by name, as ModelWriter has them.
 std::vector<EngineVerdict> engines_for(const ModelConfig& config,
                                        const std::map<std::string, GroupLayout>& layers);

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "codec/block_scaled.h"
 #include "codec/quantized_weight.h"
 #include "codec/stored_tensor.h"
 #include "io/safetensors_writer.h"
@@ -53,8 +54,12 @@ class OutputFormat {
                                                      const WeightLayouts& layers) const = 0;
 };
 
-// compressed-tensors' `pack-quantized`, for GroupLayout alone (docs/formats/compressed-tensors.md).
-std::unique_ptr<const OutputFormat> make_pack_quantized_format();
+// compressed-tensors' formats: `pack-quantized` for GroupLayout (docs/formats/compressed-tensors.md),
+// `nvfp4-pack-quantized` and `mxfp4-pack-quantized` for Fp4Layout (docs/formats/block-scaled.md).
+// inputs: what those of all modules are meant to be rounded to, without the global scale; layers come
+// with an input scale if and only if that is NVFP4. Its group must divide modules' inputs, and the head
+// is then refused.
+std::unique_ptr<const OutputFormat> make_compressed_tensors_format(std::optional<BlockScaledInputs> inputs = {});
 // Neap's own container, for LobcqLayout alone (docs/formats/neap.md). Layers come with an input
 // scale if and only if `inputs` is fixed.
 std::unique_ptr<const OutputFormat> make_neap_format(CodebookSet set, InputScales inputs);

@@ -40,6 +40,12 @@ void add(Digest& digest, const LobcqTensor& tensor) {
   digest.add(&tensor.tensor_scale, sizeof tensor.tensor_scale);
 }
 
+void add(Digest& digest, const Fp4Tensor& tensor) {
+  digest.add(tensor.codes.data(), tensor.codes.size());
+  digest.add(tensor.scales.data(), tensor.scales.size());
+  digest.add(&tensor.global_scale, sizeof tensor.global_scale);
+}
+
 }  // namespace
 
 Digest::Digest() : state_(XXH3_createState()) {

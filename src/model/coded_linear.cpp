@@ -202,9 +202,17 @@ class CodedLinear final : public Linear {
   std::vector<float> scales_;
 };
 
+void round_token(const InputEncoder& inputs, MatrixView<const float> token, MatrixView<float> out) {
+  inputs.encoder->round(token, scale_of(inputs, token), ScaleChoice::maximum, out);
+}
+
+void round_token(const BlockScaledInputs& inputs, MatrixView<const float> token, MatrixView<float> out) {
+  round_block_scaled(inputs, token, out);
+}
+
 class InputCodingLinear final : public Linear {
  public:
-  InputCodingLinear(std::unique_ptr<const Linear> inner, InputEncoder inputs)
+  InputCodingLinear(std::unique_ptr<const Linear> inner, InputEncoding inputs)
       : inner_(std::move(inner)), inputs_(std::move(inputs)) {}
 
   std::size_t in() const override { return inner_->in(); }
@@ -215,9 +223,8 @@ class InputCodingLinear final : public Linear {
     constexpr std::size_t kRows = 16;
     parallel_for((x.rows + kRows - 1) / kRows, [&](std::size_t tile) {
       for (std::size_t t = tile * kRows; t < std::min(x.rows, (tile + 1) * kRows); ++t) {
-        const MatrixView<const float> token = x.row_range(t, 1);
-        inputs_.encoder->round(token, scale_of(inputs_, token), ScaleChoice::maximum,
-                               rounded.view().row_range(t, 1));
+        std::visit([&](const auto& its) { round_token(its, x.row_range(t, 1), rounded.view().row_range(t, 1)); },
+                   inputs_);
       }
     });
     inner_->apply(rounded, y);
@@ -226,7 +233,7 @@ class InputCodingLinear final : public Linear {
 
  private:
   std::unique_ptr<const Linear> inner_;
-  InputEncoder inputs_;
+  InputEncoding inputs_;
 };
 
 }  // namespace
@@ -238,7 +245,7 @@ std::unique_ptr<Linear> make_coded_linear(const LobcqTensor& weight,
 }
 
 std::unique_ptr<Linear> make_input_coding_linear(std::unique_ptr<const Linear> inner,
-                                                 InputEncoder inputs) {
+                                                 InputEncoding inputs) {
   return std::make_unique<InputCodingLinear>(std::move(inner), std::move(inputs));
 }
 

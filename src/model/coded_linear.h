@@ -1,11 +1,13 @@
-// Linear layers that encode what they read in LO-BCQ's format, on the fly: W4A4 as the format's
-// arithmetic has it (codec/lobcq.h), and activations alone.
+// Linear layers that encode what they read, on the fly: W4A4 in LO-BCQ's own arithmetic
+// (codec/lobcq.h), and any layer on inputs that were rounded to a 4-bit format.
 #pragma once
 
 #include <memory>
 #include <optional>
 #include <span>
+#include <variant>
 
+#include "codec/block_scaled.h"
 #include "codec/lobcq.h"
 #include "codec/lobcq_encode.h"
 #include "model/linear.h"
@@ -20,6 +22,9 @@ struct InputEncoder {
       tensor_scale;  // of calibration; without, each token has tensor_scale_for its largest value
 };
 
+// How a layer's inputs are encoded.
+using InputEncoding = std::variant<InputEncoder, BlockScaledInputs>;
+
 // y = multiply(encoded x, weight) + bias, with the bits that multiply() of codec/lobcq.h gives;
 // with scales per token, those that it gives token by token. apply throws Error(data) for an input
 // that is not finite. `weight` has the encoder's block_array. Memory: one byte per weight, and four
@@ -28,8 +33,9 @@ std::unique_ptr<Linear> make_coded_linear(const LobcqTensor& weight,
                                           const Codebooks& weight_codebooks,
                                           std::span<const float> bias, InputEncoder inputs);
 
-// `inner` on inputs that were encoded and decoded again.
+// `inner` on inputs that were encoded and decoded again, which a block-scaled format's group must divide.
+// apply throws Error(data) for an input that is not finite.
 std::unique_ptr<Linear> make_input_coding_linear(std::unique_ptr<const Linear> inner,
-                                                 InputEncoder inputs);
+                                                 InputEncoding inputs);
 
 }  // namespace neap

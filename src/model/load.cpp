@@ -31,7 +31,20 @@ std::uint64_t block_elements(const ModelConfig& config) {
   return count;
 }
 
-// Every module's inputs alike, with a scale per token.
+// Every module's inputs alike, with scales per token.
+InputCoder same_for_all(BlockScaled format, const Weights& weights) {
+  const BlockScaledInputs inputs{format, usual_group(format)};
+  for (std::size_t role = 0; role < kRoles; ++role) {
+    const std::int64_t cols = module_shape(weights.config(), static_cast<Role>(role))[1];
+    if (cols % inputs.group == 0) continue;
+    throw Error(ErrorCode::argument, "activations in " + name_of(format) + " need groups that divide every layer's inputs",
+                {.file = weights.checkpoint().path(),
+                 .expected = "multiples of " + std::to_string(inputs.group),
+                 .found = std::to_string(cols)});
+  }
+  return [inputs](const std::string&) { return inputs; };
+}
+
 InputCoder same_for_all(const std::optional<CodebookSet>& given, const Weights& weights) {
   CodebookSet set;
   if (given) {
@@ -45,7 +58,20 @@ InputCoder same_for_all(const std::optional<CodebookSet>& given, const Weights& 
 }
 
 constexpr std::array kInputCodings = {std::pair{InputCoding::stored, "stored"}, std::pair{InputCoding::keep, "keep"},
-                                      std::pair{InputCoding::lobcq, "lobcq"}};
+                                      std::pair{InputCoding::lobcq, "lobcq"},   std::pair{InputCoding::nvfp4, "nvfp4"},
+                                      std::pair{InputCoding::mxfp4, "mxfp4"},   std::pair{InputCoding::int4, "int4"}};
+
+InputCoder coder_for(const LoadOptions& options, const Weights& weights) {
+  switch (options.inputs) {
+    case InputCoding::stored: return [&weights](const std::string& module) { return weights.stored_inputs(module); };
+    case InputCoding::keep: return {};
+    case InputCoding::lobcq: return same_for_all(options.codebooks, weights);
+    case InputCoding::nvfp4: return same_for_all(BlockScaled::nvfp4, weights);
+    case InputCoding::mxfp4: return same_for_all(BlockScaled::mxfp4, weights);
+    case InputCoding::int4: return same_for_all(BlockScaled::int4, weights);
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -54,7 +80,7 @@ InputCoding input_coding_from_name(const std::string& name) {
     if (name == known) return coding;
   }
   throw Error(ErrorCode::argument, "no such coding of activations",
-              {.expected = "stored, keep or lobcq", .found = "'" + name + "'"});
+              {.expected = "stored, keep, lobcq, nvfp4, mxfp4 or int4", .found = "'" + name + "'"});
 }
 
 std::string name_of(InputCoding coding) {
@@ -68,14 +94,10 @@ LoadedModel::LoadedModel(Weights weights, const LoadOptions& options)
     : weights_(std::move(weights)),
       precision_(options.precision),
       types_(options.precision, options.kv_type),
+      inputs_(coder_for(options, weights_)),
       packed_(options.packed),
       blocks_(weights_.config().switches.size()),
       final_norm_(weights_.final_norm()) {
-  if (options.inputs == InputCoding::stored) {
-    inputs_ = [this](const std::string& module) { return weights_.stored_inputs(module); };
-  } else if (options.inputs == InputCoding::lobcq) {
-    inputs_ = same_for_all(options.codebooks, weights_);
-  }
   const std::uint64_t budget = options.max_memory > 0 ? options.max_memory : half_of_memory();
   const std::uint64_t bytes =
       operand_bytes(precision_ == Precision::f32 ? Operand::f32 : bf16_operand());

@@ -64,9 +64,24 @@ std::vector<std::string> read_strings(const std::optional<JsonNode>& list) {
   return strings;
 }
 
+bool is_float(const JsonNode& arguments) {
+  const auto type = arguments.find("type");
+  return type && type->value() == "float";
+}
+
+// NVFP4 or MXFP4, which their groups tell apart.
+BlockScaled read_fp4(const JsonNode& arguments) {
+  expect(arguments, "num_bits", {4});
+  expect(arguments, "symmetric", {true});
+  expect(arguments, "group_size", {16, 32});
+  const bool nvfp4 = arguments.at("group_size").value() == 16;
+  expect(arguments, "strategy", {nvfp4 ? "tensor_group" : "group"});
+  expect(arguments, "scale_dtype", {nvfp4 ? "torch.float8_e4m3fn" : "torch.uint8"});
+  return nvfp4 ? BlockScaled::nvfp4 : BlockScaled::mxfp4;
+}
+
 PackedGrid read_grid(const JsonNode& weights) {
   expect(weights, "type", {"int"});
-  expect(weights, "dynamic", {false});
   expect(weights, "strategy", {"group", "channel"});
   expect(weights, "actorder", {false, "static", "weight"});  // the others scatter the groups
   PackedGrid grid;
@@ -81,6 +96,44 @@ PackedGrid read_grid(const JsonNode& weights) {
   return grid;
 }
 
+// Scales from the numbers at hand; NVFP4's global scale alone comes from calibration ("local").
+BlockScaledInputs read_inputs(const JsonNode& inputs) {
+  expect(inputs, "actorder", {false});
+  if (is_float(inputs)) {
+    const BlockScaled format = read_fp4(inputs);
+    if (format == BlockScaled::mxfp4) inputs.at("scale_dtype");  // without, scales are no powers of two
+    expect(inputs, "dynamic", {format == BlockScaled::nvfp4 ? Json("local") : Json(true)});
+    return {format, usual_group(format)};
+  }
+  expect(inputs, "type", {"int"});
+  expect(inputs, "num_bits", {4});
+  expect(inputs, "symmetric", {true});
+  expect(inputs, "strategy", {"group"});
+  expect(inputs, "dynamic", {true});
+  return {BlockScaled::int4, inputs.at("group_size").integer(1, std::int64_t{1} << 31)};
+}
+
+const char* format_name(const PackedModule& module) {
+  const auto* fp4 = std::get_if<Fp4Layout>(&module.weights);
+  if (!fp4) return "pack-quantized";
+  return fp4->format == BlockScaled::nvfp4 ? "nvfp4-pack-quantized" : "mxfp4-pack-quantized";
+}
+
+PackedModule read_module(const JsonNode& group) {
+  const JsonNode weights = group.at("weights");
+  expect(weights, "dynamic", {false});
+  PackedModule module;
+  if (is_float(weights)) {
+    module.weights = Fp4Layout{read_fp4(weights)};
+  } else {
+    module.weights = read_grid(weights);
+  }
+  expect(group, "format", {format_name(module)});
+  const auto inputs = group.find("input_activations");
+  if (inputs) module.inputs = read_inputs(*inputs);
+  return module;
+}
+
 }  // namespace
 
 PackedModules PackedModules::from_config(std::string_view config_json, const std::string& file) {
@@ -92,7 +145,6 @@ PackedModules PackedModules::from_config(std::string_view config_json, const std
   const JsonNode method = config->at("quant_method");
   if (method.value() != "compressed-tensors")
     unsupported(method, "a quantization that is not implemented");
-  expect(*config, "format", {"pack-quantized", "mixed-precision"});
   expect(*config, "quantization_status", {"compressed"});
   expect(*config, "kv_cache_scheme", {});
   expect(*config, "sparsity_config", {Json::object()});
@@ -102,12 +154,11 @@ PackedModules PackedModules::from_config(std::string_view config_json, const std
   if (!groups.value().is_object()) groups.fail("has the wrong type", "an object");
   for (const auto& [name, unused] : groups.value().items()) {
     const JsonNode group = groups.at(name);
-    expect(group, "format", {"pack-quantized"});
-    expect(group, "input_activations", {});
     expect(group, "output_activations", {});
-    const PackedGrid grid = read_grid(group.at("weights"));
+    const PackedModule module = read_module(group);
+    expect(*config, "format", {format_name(module), "mixed-precision"});
     for (std::string& target : read_strings(group.at("targets")))
-      modules.targets_.push_back({std::move(target), grid});
+      modules.targets_.push_back({std::move(target), module});
   }
   const auto rank = [](const Target& target) {
     const bool regex = target.pattern.starts_with(kRegex);
@@ -119,11 +170,11 @@ PackedModules PackedModules::from_config(std::string_view config_json, const std
   return modules;
 }
 
-const PackedGrid* PackedModules::find(const std::string& module) const {
+const PackedModule* PackedModules::find(const std::string& module) const {
   for (const std::string& pattern : ignore_)
     if (matches(pattern, module, file_)) return nullptr;
   for (const Target& target : targets_)
-    if (matches(target.pattern, module, file_)) return &target.grid;
+    if (matches(target.pattern, module, file_)) return &target.module;
   return nullptr;
 }
 

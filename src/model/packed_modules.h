@@ -1,11 +1,17 @@
-// Which modules of a checkpoint are stored packed by compressed-tensors, and on which grid: what
-// config.json's `quantization_config` says. The packed tensors themselves: codec/pack_quantized.h.
+// Which modules of a checkpoint are stored packed by compressed-tensors, on which grid, and what their
+// inputs are meant to be rounded to: what config.json's `quantization_config` says. The packed tensors
+// themselves: codec/pack_quantized.h, codec/fp4_pack.h.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
+
+#include "codec/block_scaled.h"
+#include "neap/codec.h"
 
 namespace neap {
 
@@ -17,22 +23,31 @@ struct PackedGrid {
   bool operator==(const PackedGrid&) const = default;
 };
 
+struct PackedModule {
+  std::variant<PackedGrid, Fp4Layout> weights;
+  // Without the global scale of NVFP4, which is a tensor (MODULE.input_global_scale).
+  std::optional<BlockScaledInputs> inputs = {};
+
+  bool operator==(const PackedModule&) const = default;
+};
+
 class PackedModules {
  public:
   // From the text of a config.json; without `quantization_config` nothing is packed. Throws
   // Error(unsupported) naming the key for another quant_method or format, and for what would change
-  // the result (quantized activations or cache, transforms, scattered groups); Error(format).
+  // the result (activations in other formats than BlockScaled's, a quantized cache, transforms,
+  // scattered groups); Error(format).
   static PackedModules from_config(std::string_view config_json, const std::string& file);
 
-  // The grid of a linear layer, by its module's name ("model.layers.0.mlp.up_proj"); null if it is
+  // How a linear layer is stored, by its module's name ("model.layers.0.mlp.up_proj"); null if it is
   // stored dense. As compressed-tensors does: nothing that `ignore` matches; else exact names come
   // before regular expressions ("re:...", matched from the start), and those before "Linear".
-  const PackedGrid* find(const std::string& module) const;
+  const PackedModule* find(const std::string& module) const;
 
  private:
   struct Target {
     std::string pattern;
-    PackedGrid grid;
+    PackedModule module;
   };
   std::string file_;
   std::vector<Target> targets_;  // in the order in which they are tried

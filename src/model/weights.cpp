@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/parallel.h"
+#include "codec/fp4_pack.h"
 #include "codec/lobcq_pack.h"
 #include "codec/pack_bits.h"
 #include "codec/pack_quantized.h"
@@ -166,10 +167,49 @@ void Weights::check_tensor(const std::string& name, const Shape& shape, Names& k
 void Weights::check_module(const std::string& module, const Shape& shape, Names& known) const {
   if (neap_ && neap_->packs(module))
     check_lobcq(module, shape, known);
-  else if (const PackedGrid* grid = packed(module))
-    check_packed(module, shape, *grid, known);
-  else
+  else if (const PackedModule* its = packed(module)) {
+    if (const auto* grid = std::get_if<PackedGrid>(&its->weights))
+      check_packed(module, shape, *grid, known);
+    else
+      check_fp4(module, shape, std::get<Fp4Layout>(its->weights), known);
+    if (its->inputs) check_inputs(module, shape, *its->inputs, known);
+  } else
     check_tensor(module + ".weight", shape, known);
+}
+
+void Weights::check_divides(const std::string& module, const Shape& shape, std::int64_t group) const {
+  if (shape[1] % group == 0) return;
+  throw Error(ErrorCode::format, "groups that do not divide a module's inputs",
+              {.file = checkpoint_.path(),
+               .tensor = module,
+               .expected = "a divisor of " + std::to_string(shape[1]),
+               .found = std::to_string(group)});
+}
+
+void Weights::check_fp4(const std::string& module, const Shape& shape, const Fp4Layout& layout, Names& known) const {
+  check_divides(module, shape, layout.group());
+  check_parts(module, fp4_parts(layout, shape[0], shape[1]), known);
+}
+
+void Weights::check_inputs(const std::string& module, const Shape& shape, const BlockScaledInputs& inputs,
+                           Names& known) const {
+  if (module == file_name(kHead))
+    throw Error(ErrorCode::unsupported, "the head's inputs are never rounded", {.file = checkpoint_.path(), .tensor = module});
+  check_divides(module, shape, inputs.group);
+  if (inputs.format != BlockScaled::nvfp4) return;
+  const std::string name = module + std::string(kInputScale);
+  read_global_scale(stored(name));
+  known.insert(name);
+}
+
+// Parts whose types and shapes leave no choice.
+void Weights::check_parts(const std::string& module, const std::vector<PartInfo>& parts, Names& known) const {
+  for (const PartInfo& part : parts) {
+    const StoredTensor tensor = stored(module + part.suffix);
+    require_type(tensor, part.type);
+    require_shape(tensor, part.shape);
+    known.insert(tensor.info.name);
+  }
 }
 
 // The parts' presence and shapes; their contents are checked when they are decoded.
@@ -204,12 +244,7 @@ void Weights::check_lobcq(const std::string& module, const Shape& shape, Names& 
   std::vector<PartInfo> parts = lobcq_parts(neap_->layout, shape[0], shape[1]);
   if (neap_->inputs == InputScales::fixed)
     parts.push_back({std::string(kInputScale), DType::f32, {1}});
-  for (const PartInfo& part : parts) {
-    const StoredTensor tensor = stored(module + part.suffix);
-    require_type(tensor, part.type);
-    require_shape(tensor, part.shape);
-    known.insert(tensor.info.name);
-  }
+  check_parts(module, parts, known);
   check_stored_shape(module, shape);
   if (neap_->inputs == InputScales::fixed) input_scale(module);
 }
@@ -246,7 +281,7 @@ void Weights::check_left_over(const Names& known) const {
                   {.file = tensor.file, .tensor = tensor.name});
 }
 
-const PackedGrid* Weights::packed(const std::string& module) const { return packed_.find(module); }
+const PackedModule* Weights::packed(const std::string& module) const { return packed_.find(module); }
 
 StoredTensor Weights::stored(const std::string& name) const {
   const TensorInfo& info = checkpoint_.info(name);
@@ -260,6 +295,15 @@ QuantizedTensor Weights::decode(const std::string& module, const PackedGrid& gri
                             .zero_point = {}};
   if (!grid.symmetric) parts.zero_point = stored(module + ".weight_zero_point");
   QuantizedTensor tensor = decode_pack_quantized(parts, grid.bits, grid.group, grid.symmetric);
+  checkpoint_.release(parts.packed.info);
+  return tensor;
+}
+
+Fp4Tensor Weights::decode(const std::string& module, const Fp4Layout& layout) const {
+  Fp4Module parts{.packed = stored(module + ".weight_packed"), .scale = stored(module + ".weight_scale"), .global_scale = {}};
+  if (layout.format == BlockScaled::nvfp4) parts.global_scale = stored(module + ".weight_global_scale");
+  const Shape& packed = parts.packed.info.shape;  // checked when the model was opened
+  Fp4Tensor tensor = decode_fp4(parts, layout, packed[0], 2 * packed[1]);
   checkpoint_.release(parts.packed.info);
   return tensor;
 }
@@ -285,7 +329,14 @@ float Weights::input_scale(const std::string& module) const {
   return scale;
 }
 
-std::optional<InputEncoder> Weights::stored_inputs(const std::string& module) const {
+std::optional<InputEncoding> Weights::stored_inputs(const std::string& module) const {
+  if (const PackedModule* its = packed(module)) {
+    if (!its->inputs) return {};
+    BlockScaledInputs inputs = *its->inputs;
+    if (inputs.format == BlockScaled::nvfp4)
+      inputs.global_scale = read_global_scale(stored(module + std::string(kInputScale)));
+    return inputs;
+  }
   if (!input_encoder_ || !neap_->packs(module)) return {};
   InputEncoder inputs{input_encoder_, activation_codebooks_, {}};
   if (neap_->inputs == InputScales::fixed) inputs.tensor_scale = input_scale(module);
@@ -301,8 +352,9 @@ std::optional<QuantizedWeight> Weights::packed_weight(const std::string& module)
   if (neap_)
     return neap_->packs(module) ? std::optional<QuantizedWeight>(decode_lobcq(module))
                                 : std::nullopt;
-  const PackedGrid* grid = packed(module);
-  return grid ? std::optional<QuantizedWeight>(decode(module, *grid)) : std::nullopt;
+  const PackedModule* its = packed(module);
+  if (!its) return {};
+  return std::visit([&](const auto& layout) { return QuantizedWeight(decode(module, layout)); }, its->weights);
 }
 
 Matrix<float> Weights::weight(std::int64_t layer, Role role) const {
@@ -339,13 +391,14 @@ std::unique_ptr<const Linear> Weights::linear(std::int64_t layer, Role role, Pre
                                               const InputCoder& inputs,
                                               const PackedLinears* packed) const {
   const std::string module = file_name(layer, role_names(role));
-  std::optional<InputEncoder> coding = inputs ? inputs(module) : std::nullopt;
+  std::optional<InputEncoding> coding = inputs ? inputs(module) : std::nullopt;
+  auto* encoder = coding ? std::get_if<InputEncoder>(&*coding) : nullptr;
   const bool lobcq = neap_ && neap_->packs(module);
-  if (coding && lobcq && coding->encoder->layout().block_array == neap_->layout.block_array) {
+  if (encoder && lobcq && encoder->encoder->layout().block_array == neap_->layout.block_array) {
     const LobcqTensor codes = decode_lobcq(module);
     const std::vector<float> added = bias(layer, role);
-    return packed ? packed->coded(codes, weight_codebooks_, added, *coding)
-                  : make_coded_linear(codes, weight_codebooks_, added, *std::move(coding));
+    return packed ? packed->coded(codes, weight_codebooks_, added, *encoder)
+                  : make_coded_linear(codes, weight_codebooks_, added, std::move(*encoder));
   }
   if (packed && !coding) {
     if (auto made = plain_linear(module, bias(layer, role), *packed)) return made;
@@ -403,16 +456,15 @@ void Weights::embed(std::span<const TokenId> ids, MatrixView<float> out) const {
 void Weights::visit_head(
     const std::function<void(std::int64_t, MatrixView<const float>)>& visit) const {
   const std::string head = file_name(config_.tied_head ? kEmbedding : kHead);
-  const PackedGrid* grid = config_.tied_head ? nullptr : packed(head);
-  const TensorInfo* dense = grid ? nullptr : &checkpoint_.info(head + ".weight");
-  const QuantizedTensor codes = grid ? decode(head, *grid) : QuantizedTensor{};
+  const std::optional<QuantizedWeight> codes = config_.tied_head ? std::nullopt : packed_weight(head);
+  const TensorInfo* dense = codes ? nullptr : &checkpoint_.info(head + ".weight");
   Matrix<float> part(static_cast<std::size_t>(std::min(kHeadPart, config_.vocabulary)),
                      static_cast<std::size_t>(config_.hidden));
   for (std::int64_t first = 0; first < config_.vocabulary; first += kHeadPart) {
     const std::int64_t count = std::min(kHeadPart, config_.vocabulary - first);
     const MatrixView<float> rows = part.view().row_range(0, static_cast<std::size_t>(count));
-    if (grid)
-      dequantize(codes, first, count, rows);
+    if (codes)
+      dequantize(*codes, weight_codebooks_, first, count, rows);
     else
       checkpoint_.read_rows(*dense, first, count, rows.data);
     visit(first, rows);

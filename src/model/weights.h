@@ -31,7 +31,7 @@ Shape module_shape(const ModelConfig& config, Role role);
 bool module_has_bias(const ModelConfig& config, Role role);
 
 // How the inputs of a module ("model.layers.0.mlp.up_proj") are encoded; nothing: not at all.
-using InputCoder = std::function<std::optional<InputEncoder>(const std::string& module)>;
+using InputCoder = std::function<std::optional<InputEncoding>(const std::string& module)>;
 
 class Weights {
  public:
@@ -49,7 +49,7 @@ class Weights {
   // A module ("model.layers.0.mlp.up_proj") as it is stored, or nothing if that is dense.
   std::optional<QuantizedWeight> packed_weight(const std::string& module) const;
   // What the checkpoint says of a module's inputs.
-  std::optional<InputEncoder> stored_inputs(const std::string& module) const;
+  std::optional<InputEncoding> stored_inputs(const std::string& module) const;
   // LO-BCQ's codebooks in the checkpoint; nothing where it has none for activations.
   std::optional<CodebookSet> codebooks() const;
   std::vector<float> bias(std::int64_t layer, Role role) const;  // out values, or empty
@@ -78,6 +78,11 @@ class Weights {
   void check_module(const std::string& module, const Shape& shape, Names& known) const;
   void check_packed(const std::string& module, const Shape& shape, const PackedGrid& grid,
                     Names& known) const;
+  void check_fp4(const std::string& module, const Shape& shape, const Fp4Layout& layout, Names& known) const;
+  void check_divides(const std::string& module, const Shape& shape, std::int64_t group) const;
+  void check_parts(const std::string& module, const std::vector<PartInfo>& parts, Names& known) const;
+  void check_inputs(const std::string& module, const Shape& shape, const BlockScaledInputs& inputs,
+                    Names& known) const;
   void check_lobcq(const std::string& module, const Shape& shape, Names& known) const;
   void check_stored_shape(const std::string& module, const Shape& shape) const;
   void read_codebooks(Names& known);
@@ -90,9 +95,10 @@ class Weights {
                                        const InputCoder& inputs, const PackedLinears* packed) const;
   std::unique_ptr<const Linear> plain_linear(const std::string& module, std::span<const float> bias,
                                              const PackedLinears& packed) const;
-  // On an integer grid, by file name; null if it is not.
-  const PackedGrid* packed(const std::string& module) const;
+  // In a format of compressed-tensors, by file name; null if it is not.
+  const PackedModule* packed(const std::string& module) const;
   QuantizedTensor decode(const std::string& module, const PackedGrid& grid) const;
+  Fp4Tensor decode(const std::string& module, const Fp4Layout& layout) const;
   LobcqTensor decode_lobcq(const std::string& module) const;
   std::vector<float> vector(const std::string& name) const;
 

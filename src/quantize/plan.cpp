@@ -39,14 +39,19 @@ void check_range(const char* name, double value, double low, double high) {
          std::to_string(value));
 }
 
-// What LO-BCQ has no room for.
-void check_lobcq(const Recipe& recipe) {
-  require_valid(recipe.lobcq.layout);
-  if (recipe.method == Method::awq || recipe.method == Method::gptaq) {
-    refuse("this method is for integer grids", "rtn, gptq or ojbkq with LO-BCQ", name_of(recipe.method));
+// What 4-bit formats for weights and activations have no room for.
+void check_format(const Recipe& recipe) {
+  const auto block_scaled = block_scaled_of(recipe.scheme);
+  const std::string format = block_scaled ? name_of(*block_scaled) : "LO-BCQ";
+  if (!block_scaled) require_valid(recipe.lobcq.layout);
+  if (block_scaled == BlockScaled::int4 && recipe.block_scaled.group != 64 && recipe.block_scaled.group != 128) {
+    refuse("INT4 has no such groups", "64 or 128", std::to_string(recipe.block_scaled.group));
   }
-  if (!recipe.overrides.empty()) refuse("overrides are for integer grids", "none with LO-BCQ", recipe.overrides[0].pattern);
-  if (recipe.lm_head_bits != 0) refuse("LO-BCQ keeps the head as it is", "lm_head kept", std::to_string(recipe.lm_head_bits) + " bits");
+  if (recipe.method == Method::awq || recipe.method == Method::gptaq) {
+    refuse("this method is for integer grids", "rtn, gptq or ojbkq with " + format, name_of(recipe.method));
+  }
+  if (!recipe.overrides.empty()) refuse("overrides are for integer grids", "none with " + format, recipe.overrides[0].pattern);
+  if (recipe.lm_head_bits != 0) refuse(format + " keeps the head as it is", "lm_head kept", std::to_string(recipe.lm_head_bits) + " bits");
 }
 
 void check_settings(const Recipe& recipe) {
@@ -58,7 +63,7 @@ void check_settings(const Recipe& recipe) {
   check_range("samples", static_cast<double>(recipe.samples), 0, 1e9);
   check_range("seqlen", static_cast<double>(recipe.length), 2, 1e7);
   if (recipe.lm_head_bits != 0) check_range("lm_head bits", recipe.lm_head_bits, 2, 8);
-  if (recipe.scheme == Scheme::lobcq) check_lobcq(recipe);
+  if (recipe.scheme != Scheme::integer) check_format(recipe);
 }
 
 std::int64_t largest_dividing_group(const std::vector<Module>& modules, std::string& reason) {
@@ -74,13 +79,21 @@ std::int64_t largest_dividing_group(const std::vector<Module>& modules, std::str
   return 0;
 }
 
+// What every engine reads best: the type that the model itself is stored in.
+DType scale_type_of(const ModelConfig& config) { return config.dtype == DType::f16 ? DType::f16 : DType::bf16; }
+
 GroupLayout common_layout(const Recipe& recipe, const ModelConfig& config, const std::vector<Module>& modules,
                           std::string& reason) {
-  // Scales have at most 8 significant bits, so bf16 and fp16 hold them alike; what the model itself
-  // is stored in is what every engine reads best.
-  const DType scale_type = config.dtype == DType::f16 ? DType::f16 : DType::bf16;
   const std::int64_t group = recipe.group ? *recipe.group : largest_dividing_group(modules, reason);
-  return {.bits = recipe.bits, .group = group, .symmetric = recipe.symmetric, .scale_type = scale_type};
+  return {.bits = recipe.bits, .group = group, .symmetric = recipe.symmetric, .scale_type = scale_type_of(config)};
+}
+
+// Of a scheme that has one layout for all layers.
+WeightLayout format_layout(const Recipe& recipe, const ModelConfig& config) {
+  const auto format = block_scaled_of(recipe.scheme);
+  if (!format) return recipe.lobcq.layout;
+  if (*format != BlockScaled::int4) return Fp4Layout{*format};
+  return GroupLayout{.bits = 4, .group = recipe.block_scaled.group, .symmetric = true, .scale_type = scale_type_of(config)};
 }
 
 GroupLayout overridden(GroupLayout layout, const Override& o) {
@@ -90,15 +103,22 @@ GroupLayout overridden(GroupLayout layout, const Override& o) {
   return layout;
 }
 
+void check_group(const Module& module, std::int64_t group, const char* otherwise) {
+  if (group == 0 || (group > 0 && module.cols % group == 0)) return;
+  refuse(module.name + ": no reader of this format takes a group that does not divide the inputs",
+         "a divisor of " + std::to_string(module.cols) + otherwise, "group size " + std::to_string(group));
+}
+
 void check_layout(const Module& module, const GroupLayout& layout) {
   if (layout.bits < 2 || layout.bits > 8) {
     refuse(module.name + ": bits are out of range", "2 to 8", std::to_string(layout.bits));
   }
-  if (layout.group < 0 || (layout.group > 0 && module.cols % layout.group != 0)) {
-    refuse(module.name + ": no reader of this format takes a group that does not divide the inputs",
-           "a divisor of " + std::to_string(module.cols) + ", or -1 for whole rows",
-           "group size " + std::to_string(layout.group));
-  }
+  check_group(module, layout.group, ", or -1 for whole rows");
+}
+
+void check_layout(const Module& module, const WeightLayout& layout) {
+  if (const auto* fp4 = std::get_if<Fp4Layout>(&layout)) check_group(module, fp4->group(), ": --ignore it");
+  if (const auto* grid = std::get_if<GroupLayout>(&layout)) check_group(module, grid->group, ": --ignore it");
 }
 
 // Engines run q, k, v and gate, up as one matrix: a mixture in there loads nowhere.
@@ -131,8 +151,8 @@ Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
   std::vector<Module> modules = modules_of(config);
   Plan plan;
   GroupLayout common;
-  if (recipe.scheme == Scheme::lobcq) {
-    plan.layout = recipe.lobcq.layout;
+  if (recipe.scheme != Scheme::integer) {
+    plan.layout = format_layout(recipe, config);
   } else {
     plan.layout = common = common_layout(recipe, config, modules, plan.layout_reason);
   }
@@ -149,7 +169,8 @@ Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
       used.insert(skip->text());
       continue;
     }
-    if (recipe.scheme == Scheme::lobcq) {
+    if (recipe.scheme != Scheme::integer) {
+      check_layout(module, plan.layout);
       plan.layers[module.name] = plan.layout;
       continue;
     }
@@ -174,7 +195,7 @@ Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
   }
   if (plan.layers.empty()) refuse("every layer is ignored", "at least one to quantize", "none");
   // Neap's own container is read by Neap alone, which fuses nothing.
-  if (recipe.scheme == Scheme::integer) check_fused(plan, config);
+  if (recipe.scheme != Scheme::lobcq) check_fused(plan, config);
   return plan;
 }
 

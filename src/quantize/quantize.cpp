@@ -86,20 +86,35 @@ CodebookSet codebooks_of(const LobcqRecipe& recipe) {
               {.file = recipe.codebooks, .expected = words(recipe.layout), .found = words(set.layout)});
 }
 
-// Rounding asks for no calibration text; where none is given, there are no scales from it either.
-InputScales input_scales(const QuantizeOptions& options) {
-  if (options.recipe.scheme != Scheme::lobcq || options.recipe.lobcq.weights_only) return InputScales::none;
-  const bool calibrated = options.recipe.method != Method::rtn || !options.calibration_files.empty();
-  return calibrated ? InputScales::fixed : InputScales::dynamic;
+// How the output's inputs are meant to be rounded, if block-scaled: without the scale of calibration.
+std::optional<BlockScaledInputs> block_scaled_inputs(const Recipe& recipe) {
+  const auto format = block_scaled_of(recipe.scheme);
+  if (!format || recipe.block_scaled.weights_only) return {};
+  return BlockScaledInputs{*format, *format == BlockScaled::int4 ? recipe.block_scaled.group : usual_group(*format)};
 }
 
-std::string words_for(InputScales inputs) {
-  switch (inputs) {
-    case InputScales::none: return "16 bits";
-    case InputScales::fixed: return "LO-BCQ, a scale per layer from calibration";
-    case InputScales::dynamic: return "LO-BCQ, a scale per token";
+// LO-BCQ: rounding asks for no calibration text; where none is given, there are no scales from it
+// either. NVFP4's files have no place for scales per token, the other block-scaled formats none for
+// scales of calibration.
+InputScales input_scales(const QuantizeOptions& options) {
+  if (options.recipe.scheme == Scheme::lobcq) {
+    if (options.recipe.lobcq.weights_only) return InputScales::none;
+    const bool calibrated = options.recipe.method != Method::rtn || !options.calibration_files.empty();
+    return calibrated ? InputScales::fixed : InputScales::dynamic;
   }
-  return "";
+  const auto inputs = block_scaled_inputs(options.recipe);
+  if (!inputs) return InputScales::none;
+  return inputs->format == BlockScaled::nvfp4 ? InputScales::fixed : InputScales::dynamic;
+}
+
+std::string words_for_activations(const QuantizeOptions& options) {
+  const InputScales scales = input_scales(options);
+  if (scales == InputScales::none) return "16 bits";
+  const bool fixed = scales == InputScales::fixed;
+  const auto inputs = block_scaled_inputs(options.recipe);
+  if (!inputs) return fixed ? "LO-BCQ, a scale per layer from calibration" : "LO-BCQ, a scale per token";
+  return name_of(inputs->format) + " in groups of " + std::to_string(inputs->group) +
+         (fixed ? ", a global scale per layer from calibration" : "");
 }
 
 std::unique_ptr<const OutputFormat> output_format(const QuantizeOptions& options, const CodebookSet& codebooks) {
@@ -109,7 +124,8 @@ std::unique_ptr<const OutputFormat> output_format(const QuantizeOptions& options
     throw Error(ErrorCode::argument, "this format does not hold the scheme " + name_of(options.recipe.scheme),
                 {.expected = name_of(fitting), .found = name_of(*options.format)});
   }
-  return lobcq ? make_neap_format(codebooks, input_scales(options)) : make_pack_quantized_format();
+  return lobcq ? make_neap_format(codebooks, input_scales(options))
+               : make_compressed_tensors_format(block_scaled_inputs(options.recipe));
 }
 
 std::vector<QuantizeReport::Engine> engines_of(const QuantizeOptions& options, const ModelConfig& config,
@@ -118,8 +134,13 @@ std::vector<QuantizeReport::Engine> engines_of(const QuantizeOptions& options, c
     return {{"Neap", true, ""},
             {"transformers, vLLM, SGLang, llama.cpp", false, "quant_method 'neap': nobody else runs LO-BCQ"}};
   }
+  const auto block_scaled = block_scaled_of(options.recipe.scheme);
+  const bool inputs = block_scaled_inputs(options.recipe).has_value();
+  // INT4 weights alone are integers like any others.
+  const bool integer = !block_scaled || (block_scaled == BlockScaled::int4 && !inputs);
   std::vector<QuantizeReport::Engine> engines;
-  for (const auto& e : engines_for(config, integer_layouts(plan))) engines.push_back({e.name, e.loads, e.reason});
+  for (const auto& e : integer ? engines_for(config, integer_layouts(plan)) : engines_for(*block_scaled, inputs))
+    engines.push_back({e.name, e.loads, e.reason});
   return engines;
 }
 
@@ -148,7 +169,7 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
   report.output = options.output;
   report.layout = plan.layout;
   report.layout_reason = plan.layout_reason;
-  report.activations = words_for(input_scales(options));
+  report.activations = words_for_activations(options);
   const bool lobcq = options.recipe.scheme == Scheme::lobcq;
   const CodebookSet codebooks = lobcq ? codebooks_of(options.recipe.lobcq) : CodebookSet{};
   ModelWriter writer(weights, plan.layers, output_format(options, codebooks),

@@ -15,7 +15,9 @@ using Json = nlohmann::ordered_json;
 constexpr std::array kMethods = {std::pair{Method::rtn, "rtn"}, std::pair{Method::gptq, "gptq"},
                                  std::pair{Method::gptaq, "gptaq"}, std::pair{Method::awq, "awq"},
                                  std::pair{Method::ojbkq, "ojbkq"}};
-constexpr std::array kSchemes = {std::pair{Scheme::integer, "integer"}, std::pair{Scheme::lobcq, "lobcq"}};
+constexpr std::array kSchemes = {std::pair{Scheme::integer, "integer"}, std::pair{Scheme::lobcq, "lobcq"},
+                                 std::pair{Scheme::nvfp4, "nvfp4"}, std::pair{Scheme::mxfp4, "mxfp4"},
+                                 std::pair{Scheme::int4, "int4"}};
 constexpr std::array kFormats = {std::pair{FileFormat::compressed_tensors, "compressed-tensors"},
                                 std::pair{FileFormat::neap, "neap"}};
 constexpr std::array kOrders = {std::pair{SolveOrder::activation, "activation"},
@@ -102,6 +104,11 @@ void put_lobcq(Json& j, const LobcqRecipe& r) {
   j["weights_only"] = r.weights_only;
 }
 
+void put_block_scaled(Json& j, const Recipe& r) {
+  if (r.scheme == Scheme::int4) j["group_size"] = r.block_scaled.group;
+  j["weights_only"] = r.block_scaled.weights_only;
+}
+
 void refuse_unknown_keys(const Json& object, const std::set<std::string>& known, const std::string& file) {
   for (const auto& [key, value] : object.items()) {
     if (known.contains(key)) continue;
@@ -166,6 +173,16 @@ void read_lobcq(const Json& j, LobcqRecipe& r, const std::string& file) {
 Method method_from_name(const std::string& name) { return value_from(kMethods, name, "method"); }
 std::string name_of(Method method) { return name_from(kMethods, method); }
 std::string name_of(Scheme scheme) { return name_from(kSchemes, scheme); }
+std::optional<BlockScaled> block_scaled_of(Scheme scheme) {
+  switch (scheme) {
+    case Scheme::integer:
+    case Scheme::lobcq: return {};
+    case Scheme::nvfp4: return BlockScaled::nvfp4;
+    case Scheme::mxfp4: return BlockScaled::mxfp4;
+    case Scheme::int4: return BlockScaled::int4;
+  }
+  return {};
+}
 FileFormat format_from_name(const std::string& name) { return value_from(kFormats, name, "format"); }
 std::string name_of(FileFormat format) { return name_from(kFormats, format); }
 SolveOrder order_from_name(const std::string& name) { return value_from(kOrders, name, "order"); }
@@ -191,7 +208,13 @@ Override parse_override(const std::string& text) {
 
 std::string Recipe::to_json() const {
   Json j = {{"method", name_of(method)}, {"scheme", name_of(scheme)}};
-  scheme == Scheme::lobcq ? put_lobcq(j, lobcq) : put_grid(j, *this);
+  if (scheme == Scheme::lobcq) {
+    put_lobcq(j, lobcq);
+  } else if (scheme == Scheme::integer) {
+    put_grid(j, *this);
+  } else {
+    put_block_scaled(j, *this);
+  }
   j["ignore"] = ignore;
   j["samples"] = samples;
   j["seqlen"] = length;
@@ -220,9 +243,14 @@ Recipe Recipe::from_json(const std::string& text, const std::string& file) {
   if (r.scheme == Scheme::lobcq) {
     known.insert({"block_array", "block", "num_codebooks", "codebooks", "weights_only"});
     read_lobcq(j, r.lobcq, file);
-  } else {
+  } else if (r.scheme == Scheme::integer) {
     known.insert({"bits", "group_size", "symmetric", "overrides", "lm_head_bits"});
     read_grid(j, r, file);
+  } else {
+    known.insert("weights_only");
+    if (r.scheme == Scheme::int4) known.insert("group_size");
+    read(j, "group_size", r.block_scaled.group, file);
+    read(j, "weights_only", r.block_scaled.weights_only, file);
   }
   refuse_unknown_keys(j, known, file);
   std::string method = name_of(r.method), order = name_of(r.order), precision = "bf16";

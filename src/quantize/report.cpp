@@ -18,6 +18,10 @@ Json json_of(const LobcqLayout& layout) {
   return {{"block_array", layout.block_array}, {"block", layout.block}, {"num_codebooks", layout.codebooks}};
 }
 
+Json json_of(const Fp4Layout& layout) {
+  return {{"format", name_of(layout.format)}, {"group_size", layout.group()}};
+}
+
 Json json_of(const WeightLayout& layout) {
   return std::visit([](const auto& its) { return json_of(its); }, layout);
 }

@@ -6,7 +6,9 @@
 #include "base/random.h"
 #include "codec/lobcq_encode.h"
 #include "neap/error.h"
+#include "quantize/block_scaled.h"
 #include "quantize/lobcq.h"
+#include "quantize/naming.h"
 #include "solve/layer.h"
 
 namespace neap {
@@ -42,17 +44,6 @@ bool needs_reference(const Recipe& recipe) {
 
 // Calibration sees few tokens: room above the largest value that it saw, in powers of two.
 constexpr int kInputHeadroom = 2;
-
-// A tensor's errors name rows and columns; whose they are is known here.
-template <class Work>
-auto naming(const std::string& module, Work&& work) {
-  try {
-    return work();
-  } catch (const Error& e) {
-    if (!e.context().tensor.empty()) throw;
-    throw Error(e.code(), module + ".weight: " + e.what());
-  }
-}
 
 LayerRecord record_of(const std::string& module, const LayerSystem& system, const QuantizedWeight& weight,
                       const LayerReport& r) {
@@ -106,13 +97,20 @@ double attention_gflop(const ModelConfig& config, const TokenWindows& windows) {
   return 4e-9 * pairs * static_cast<double>(config.heads * config.head_dim);
 }
 
+QuantizedWeight round_weight(const Matrix<float>& weight, const WeightLayout& layout, const WalkOptions& options,
+                             float global_scale) {
+  if (std::holds_alternative<LobcqLayout>(layout)) return round_to_lobcq(weight, *options.codebooks);
+  require_finite(weight);
+  if (const auto* fp4 = std::get_if<Fp4Layout>(&layout)) return round_to_fp4(weight, *fp4, global_scale);
+  const auto& grid = std::get<GroupLayout>(layout);
+  return options.recipe.scheme == Scheme::int4 ? round_to_int4(weight, grid) : round_to_nearest(weight, grid);
+}
+
+// global_scale: NVFP4's.
 QuantizedWeight round_layer(const std::string& module, const Matrix<float>& weight, const WeightLayout& layout,
-                            const WalkOptions& options, PhaseClock& clock, LayerRecord& record) {
+                            const WalkOptions& options, float global_scale, PhaseClock& clock, LayerRecord& record) {
   const double start = seconds_now();
-  QuantizedWeight rounded = naming(module, [&]() -> QuantizedWeight {
-    if (const auto* grid = std::get_if<GroupLayout>(&layout)) return round_to_nearest(weight, *grid);
-    return round_to_lobcq(weight, *options.codebooks);
-  });
+  QuantizedWeight rounded = naming(module, [&] { return round_weight(weight, layout, options, global_scale); });
   record = plain_record(module, rounded);
   record.seconds = seconds_now() - start;
   clock.add("rounding", record.seconds);
@@ -169,6 +167,7 @@ class Walk {
     const auto planned = [&](Role role) { return plan_.find(module_name(full.index, role)) != nullptr; };
     if (std::none_of(roles.begin(), roles.end(), planned)) return;
     const std::optional<float> input_scale = scale_of_inputs(stage, runtime);
+    const float global_scale = shared_global_scale(weights_, plan_, full.index, stage);
     GramPair sums;
     std::optional<LayerSystem> system;
     if (options_.recipe.method != Method::rtn) {
@@ -180,7 +179,8 @@ class Walk {
       if (!planned(role)) continue;
       const std::string module = module_name(full.index, role);
       const Matrix<float> weight = weights_.weight(full.index, role);
-      const DecidedLayer layer{system ? solve(*system, module, weight) : round(module, weight), input_scale};
+      const DecidedLayer layer{
+          system ? solve(*system, module, weight, global_scale) : round(module, weight, global_scale), input_scale};
       sink_.quantized(module, layer);
       runtime.linears[static_cast<std::size_t>(role)] =
           make_dense_linear(dense_of(layer.weight), weights_.bias(full.index, role), options_.recipe.precision);
@@ -204,17 +204,23 @@ class Walk {
       float largest = 0;
       streams_.visit_inputs(stage, runtime,
                             [&](MatrixView<const float> x) { largest = std::max(largest, largest_magnitude(x)); });
-      return tensor_scale_for(largest, kInputHeadroom);
+      return options_.recipe.scheme == Scheme::nvfp4 ? global_scale_of_maximum(largest)
+                                                     : tensor_scale_for(largest, kInputHeadroom);
     });
   }
 
-  QuantizedWeight solve(const LayerSystem& system, const std::string& module, const Matrix<float>& weight) {
+  QuantizedWeight solve(const LayerSystem& system, const std::string& module, const Matrix<float>& weight,
+                        float global_scale) {
     const SolveOptions how = solve_options(options_.recipe);
     QuantizedWeight decided;
     LayerReport report;
     naming(module, [&] {
       if (const auto* grid = std::get_if<GroupLayout>(plan_.find(module))) {
         LayerSolution solution = solve_layer(system, weight, *grid, how, stream_key(options_.recipe.seed, module));
+        decided = std::move(solution.tensor);
+        report = solution.report;
+      } else if (const auto* fp4 = std::get_if<Fp4Layout>(plan_.find(module))) {
+        Fp4Solution solution = solve_fp4(system, weight, *fp4, global_scale, how);
         decided = std::move(solution.tensor);
         report = solution.report;
       } else {
@@ -228,16 +234,16 @@ class Walk {
     return decided;
   }
 
-  QuantizedWeight round(const std::string& module, const Matrix<float>& weight) {
+  QuantizedWeight round(const std::string& module, const Matrix<float>& weight, float global_scale) {
     records_.push_back({});
-    return round_layer(module, weight, *plan_.find(module), options_, clock_, records_.back());
+    return round_layer(module, weight, *plan_.find(module), options_, global_scale, clock_, records_.back());
   }
 
   void solve_head() {
     report("lm_head");
     const GramPair sums = streams_.head_statistics(weights_.final_norm());
     const LayerSystem system(sums.gram, sums.drift, system_options(options_.recipe));
-    sink_.quantized("lm_head", {solve(system, "lm_head", weights_.head()), {}});
+    sink_.quantized("lm_head", {solve(system, "lm_head", weights_.head(), 1), {}});
   }
 
   Matrix<float> dense_of(const QuantizedWeight& weight) const {
@@ -277,22 +283,26 @@ std::vector<LayerRecord> walk(const Weights& weights, const Plan& plan, const To
 std::vector<LayerRecord> round_all(const Weights& weights, const Plan& plan, const WalkOptions& options,
                                    const LayerSink& sink, PhaseClock& clock) {
   std::vector<LayerRecord> records;
-  const auto round_one = [&](const std::string& module, const Matrix<float>& weight) {
+  const auto round_one = [&](const std::string& module, const Matrix<float>& weight, float global_scale) {
     records.push_back({});
-    sink.quantized(module, {round_layer(module, weight, *plan.find(module), options, clock, records.back()), {}});
+    sink.quantized(module,
+                   {round_layer(module, weight, *plan.find(module), options, global_scale, clock, records.back()), {}});
   };
   const ModelConfig& config = weights.config();
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
-    const std::string stage = "block " + std::to_string(layer + 1) + "/" + std::to_string(config.layers);
-    if (options.progress && !options.progress({stage, layer, config.layers})) {
+    const std::string place = "block " + std::to_string(layer + 1) + "/" + std::to_string(config.layers);
+    if (options.progress && !options.progress({place, layer, config.layers})) {
       throw Error(ErrorCode::cancelled, "cancelled");
     }
-    for (std::size_t r = 0; r < kRoles; ++r) {
-      const std::string module = module_name(layer, static_cast<Role>(r));
-      if (plan.find(module)) round_one(module, weights.weight(layer, static_cast<Role>(r)));
+    for (const Stage stage : kStages) {
+      const float global_scale = shared_global_scale(weights, plan, layer, stage);
+      for (const Role role : roles_of(stage)) {
+        const std::string module = module_name(layer, role);
+        if (plan.find(module)) round_one(module, weights.weight(layer, role), global_scale);
+      }
     }
   }
-  if (plan.find("lm_head")) round_one("lm_head", weights.head());
+  if (plan.find("lm_head")) round_one("lm_head", weights.head(), 1);
   return records;
 }
 

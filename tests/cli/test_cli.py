@@ -8,34 +8,18 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
 
+TESTS = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS / "support"))
+
+from byte_tokenizer import byte_tokenizer  # noqa: E402
+
 NEAP = os.environ["NEAP"]
-GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
-
-
-def byte_symbols():
-    """GPT-2's printable stand-ins for bytes."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [b for b in range(256) if b not in printable]
-    return {b: chr(b) for b in printable} | {b: chr(0x100 + i) for i, b in enumerate(others)}
-
-
-def byte_tokenizer():
-    """<unk>, <s>, </s>, then one token a byte: the 259 of the golden models' vocabulary."""
-    special = ["<unk>", "<s>", "</s>"]
-    symbols = byte_symbols()
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    return {"version": "1.0", "truncation": None, "padding": None, "normalizer": None,
-            "added_tokens": [{"id": i, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
-                              "normalized": False, "special": True} for i, name in enumerate(special)],
-            "pre_tokenizer": level, "post_processor": None, "decoder": level,
-            "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-                      "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-                      "vocab": {name: i for i, name in enumerate(special)} | {symbols[b]: 3 + b for b in range(256)},
-                      "merges": []}}
+GOLDEN = TESTS / "golden"
 
 
 def run(*arguments, **options):
@@ -533,7 +517,7 @@ class Lobcq(CliTest):
         self.assert_fails(run(*lobcq, "--format", "gguf"), "gguf", "compressed-tensors, neap")
         self.assert_fails(run(*lobcq, "--block-array", 48), "48")
         self.assert_fails(run(*lobcq, "--num-codebooks", 4), self.books, "4 codebooks", "8 codebooks")
-        self.assert_fails(run(*arguments, "--weights-only"), "--scheme LOBCQ")
+        self.assert_fails(run(*arguments, "--weights-only"), "--weights-only", "LOBCQ, NVFP4")
         self.assert_fails(run(*arguments[:-2], "--format", "neap"), "compressed-tensors")
         self.assertEqual(list(self.folder.glob("bad*")), [])
 
@@ -547,6 +531,81 @@ class Lobcq(CliTest):
             with self.subTest(str(change)[:40]):
                 self.assert_fails(run("quantize", self.model, "-o", self.folder / "bad", "--scheme", "LOBCQ", "--codebooks",
                                       bad), bad)
+
+
+class BlockScaled(CliTest):
+    """NVFP4, MXFP4 and INT4 on a model whose down projections have 44 inputs, which no group divides."""
+    IGNORE = ("--ignore", "re:.*down_proj")
+
+    def quantize(self, name, scheme, *arguments):
+        out = self.folder / name
+        report = self.json_of("quantize", self.model, "-o", out, "--scheme", scheme, *self.IGNORE, "--calib", self.text,
+                              "--seqlen", 128, *arguments)
+        return out, report
+
+    def evaluate(self, model, *arguments):
+        return self.json_of("eval", model, "--reference", self.model, "--text", self.text, "--window", 128, "--windows", 20,
+                            *arguments)
+
+    def test_outputs_are_models_like_any_other(self):
+        for scheme, bits in (("NVFP4", 4.5), ("mxfp4", 4.25), ("INT4", 4.25)):
+            with self.subTest(scheme):
+                out, report = self.quantize(scheme, scheme, "--method", "rtn")
+                self.assertEqual(report["bits_per_weight"]["quantized_layers"], bits)
+                self.assertTrue(report["activations"].startswith(scheme.upper()), report["activations"])
+                inspected = self.json_of("inspect", out)
+                self.assertEqual(inspected["bits_per_weight"]["quantized_layers"], bits)
+                self.assertAlmostEqual(inspected["bits_per_weight"]["whole_file"], report["bits_per_weight"]["whole_file"],
+                                       places=2)
+                self.assertEqual(inspected["weights"], self.json_of("inspect", self.model)["weights"])
+                self.assertEqual(inspected["recipe"]["scheme"], scheme.lower())
+                self.assertIn("scheme " + scheme.lower(), run("inspect", out).stdout)
+                self.assertEqual(run("generate", out, "-p", "a", "-n", 3).returncode, 0)
+                w4a4, w4a16 = self.evaluate(out), self.evaluate(out, "--activations", "keep")
+                self.assertNotEqual(w4a4["perplexity"], w4a16["perplexity"])
+                self.assertEqual(w4a4["perplexity"], self.evaluate(out, "--threads", 1)["perplexity"])
+
+    def test_weights_alone_are_those_of_both(self):
+        for scheme in ("NVFP4", "MXFP4", "INT4"):
+            both, _ = self.quantize("both" + scheme, scheme, "--method", "rtn")
+            alone, report = self.quantize("alone" + scheme, scheme, "--method", "rtn", "--weights-only")
+            self.assertEqual(report["activations"], "16 bits")
+            self.assertEqual(self.evaluate(alone)["perplexity"], self.evaluate(both, "--activations", "keep")["perplexity"])
+
+    def test_divergence_falls_from_rounding_to_decoding(self):
+        for scheme in ("NVFP4", "MXFP4", "INT4"):
+            divergence = [self.evaluate(self.quantize(scheme + method, scheme, "--weights-only", "--method", method)[0])["kl"]["mean"]
+                          for method in ("rtn", "ojbkq")]
+            self.assertLess(divergence[1], divergence[0], scheme)
+
+    def test_a_recipe_file_repeats_a_run_byte_for_byte(self):
+        first, _ = self.quantize("first", "NVFP4", "--threads", 1)
+        again = self.folder / "again"
+        self.json_of("quantize", self.model, "-o", again, "--recipe", first / "neap_recipe.json", "--calib", self.text,
+                     "--threads", 3)
+        self.assertEqual((first / "model.safetensors").read_bytes(), (again / "model.safetensors").read_bytes())
+
+    def test_activations_alone(self):
+        self.assert_fails(run("eval", self.model, "--text", self.text, "--window", 128, "--activations", "nvfp4"), "NVFP4",
+                          "multiples of 16", 44)
+
+    def test_what_does_not_go_together(self):
+        arguments = ("quantize", self.model, "-o", self.folder / "bad", *self.IGNORE)
+        for scheme in ("NVFP4", "MXFP4", "INT4"):
+            options = [("--bits", 4), ("--asym",), ("--override", "Linear=bits:8"), ("--lm-head", 8), ("--codebooks", "x.json"),
+                       ("--block-array", 64), ("--num-codebooks", 8)]
+            if scheme != "INT4":
+                options += [("--group-size", 32), ("--paths", 3)]
+            for option in options:
+                with self.subTest(scheme + option[0]):
+                    self.assert_fails(run(*arguments, "--scheme", scheme, *option), option[0], "--scheme " + scheme)
+            for method in ("awq", "gptaq"):
+                self.assert_fails(run(*arguments, "--scheme", scheme, "--method", method), method, "ojbkq with " + scheme)
+            self.assert_fails(run(*arguments, "--scheme", scheme, "--format", "neap"), "compressed-tensors")
+            self.assert_fails(run(*arguments[:4], "--scheme", scheme, "--method", "rtn"), "down_proj", "divisor of 44")
+        self.assert_fails(run(*arguments, "--scheme", "INT4", "--group-size", 32), "INT4", "64 or 128")
+        self.assert_fails(run(*arguments, "--scheme", "INT4", "--group-size", 128), "divisor of 64")
+        self.assertEqual(list(self.folder.glob("bad*")), [])
 
 
 class Codebooks(CliTest):

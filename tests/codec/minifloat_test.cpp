@@ -66,5 +66,35 @@ TEST(E4m3, WhatIsTooLargeSaturatesAndNaNStays) {
   EXPECT_EQ(float_to_e4m3(std::numeric_limits<float>::quiet_NaN()) & 0x7f, kE4m3NaN);
 }
 
+TEST(E2m1, SixteenPatternsHaveTheValuesOfTheSpecification) {
+  const float magnitudes[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  for (unsigned bits = 0; bits < 8; ++bits) {
+    EXPECT_EQ(e2m1_to_float(static_cast<E2m1>(bits)), magnitudes[bits]);
+    EXPECT_EQ(e2m1_to_float(static_cast<E2m1>(bits | kE2m1Sign)), -magnitudes[bits]);
+  }
+}
+
+// Judge: a search over all magnitudes, ties to the even pattern.
+TEST(E2m1, RoundsToNearestAndTiesToEven) {
+  for (int i = -2048; i <= 2048; ++i) {
+    for (const float value : {static_cast<float>(i) / 256, std::nextafter(static_cast<float>(i) / 256, 100.0f)}) {
+      unsigned best = 0;
+      for (unsigned bits = 1; bits < 8; ++bits) {
+        const float there = std::abs(std::abs(value) - e2m1_to_float(static_cast<E2m1>(bits)));
+        const float here = std::abs(std::abs(value) - e2m1_to_float(static_cast<E2m1>(best)));
+        if (there < here || (there == here && bits % 2 == 0)) best = bits;
+      }
+      const E2m1 expected = static_cast<E2m1>(value < 0 && best > 0 ? best | kE2m1Sign : best);
+      EXPECT_EQ(float_to_e2m1(value), expected) << value;
+      EXPECT_EQ(round_to_e2m1(std::abs(value)), e2m1_to_float(static_cast<E2m1>(best))) << value;
+    }
+  }
+}
+
+TEST(E8m0, IsThePowerOfTwoThatItSays) {
+  for (int bits = 0; bits < 255; ++bits) EXPECT_EQ(e8m0_to_float(static_cast<E8m0>(bits)), std::ldexp(1.0f, bits - 127));
+  EXPECT_TRUE(std::isnan(e8m0_to_float(kE8m0NaN)));
+}
+
 }  // namespace
 }  // namespace neap

@@ -75,5 +75,18 @@ TEST(Engines, SizesThatNoTileDividesNeedARecentVersion) {
   EXPECT_FALSE(verdict("SGLang", config, layouts).loads);
 }
 
+// Neap and transformers run all of them; what the others lack is said.
+TEST(Engines, BlockScaledFormats) {
+  for (const BlockScaled format : {BlockScaled::nvfp4, BlockScaled::mxfp4, BlockScaled::int4}) {
+    for (const bool inputs : {false, true}) {
+      for (const EngineVerdict& v : engines_for(format, inputs)) {
+        const bool nvfp4 = format == BlockScaled::nvfp4;
+        EXPECT_EQ(v.loads, v.name == "SGLang" ? nvfp4 && inputs : v.name == "llama.cpp" ? nvfp4 : true) << v.name;
+        EXPECT_TRUE(v.loads || !v.reason.empty()) << v.name;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace neap

@@ -89,7 +89,7 @@ int run(const std::vector<std::string>& arguments) {
   const Checkpoint checkpoint = Checkpoint::open(source);
   const Weights weights(checkpoint, read_config(checkpoint));
   const Layouts layouts = layouts_for(weights.config(), layout, mixed, head);
-  ModelWriter writer(weights, {layouts.begin(), layouts.end()}, make_pack_quantized_format(),
+  ModelWriter writer(weights, {layouts.begin(), layouts.end()}, make_compressed_tensors_format(),
                      {.output = output, .overwrite = true});
   std::map<std::string, Matrix<float>> expected;
   std::uint32_t seed = 1;

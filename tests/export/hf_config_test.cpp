@@ -10,7 +10,7 @@ namespace {
 
 std::string text_of(const Checkpoint& checkpoint, const ModelConfig& config,
                     const Layouts& layouts) {
-  return output_config(checkpoint, config, *make_pack_quantized_format(), widened(layouts));
+  return output_config(checkpoint, config, *make_compressed_tensors_format(), widened(layouts));
 }
 
 Json config_of(const std::string& model, const Layouts& layouts) {
@@ -81,12 +81,12 @@ TEST(OutputConfig, WhatItSaysIsWhatTheReaderUnderstands) {
   const std::string text = text_of(checkpoint, read_config(checkpoint), layouts);
   const auto packed = PackedModules::from_config(text, "config.json");
   for (const std::string& module : linear_modules(read_config(checkpoint))) {
-    const PackedGrid* grid = packed.find(module);
+    const PackedModule* grid = packed.find(module);
     const auto layout = layouts.find(module);
     ASSERT_EQ(grid != nullptr, layout != layouts.end()) << module;
     if (!grid) continue;
     EXPECT_EQ(*grid,
-              (PackedGrid{layout->second.bits, layout->second.group, layout->second.symmetric}));
+              (PackedModule{PackedGrid{layout->second.bits, layout->second.group, layout->second.symmetric}}));
   }
 }
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "codec/random_tensor.h"
 #include "export/dense_tensors.h"
 #include "export/model_writer.h"
+#include "export/verify.h"
 #include "neap/checkpoint.h"
 #include "neap/error.h"
 
@@ -72,7 +74,7 @@ inline Tensors random_tensors(const ModelConfig& config, const Layouts& layouts)
 inline WeightLayouts widened(const Layouts& layouts) { return {layouts.begin(), layouts.end()}; }
 
 inline ModelWriter make_writer(const Weights& weights, const Layouts& layouts, const ExportOptions& options) {
-  return ModelWriter(weights, widened(layouts), make_pack_quantized_format(), options);
+  return ModelWriter(weights, widened(layouts), make_compressed_tensors_format(), options);
 }
 
 inline void export_tensors(const Weights& weights, const Layouts& layouts, const Tensors& tensors,
@@ -80,6 +82,51 @@ inline void export_tensors(const Weights& weights, const Layouts& layouts, const
   ModelWriter writer = make_writer(weights, layouts, options);
   for (const auto& [module, tensor] : tensors) writer.write(module, {tensor, {}});
   writer.finish();
+}
+
+// What verify_output is to find in `folder`: its tensors as they are now, and these modules.
+inline Expectation expectation_of(const std::string& folder, const std::map<std::string, QuantizedWeight>& modules) {
+  Expectation expected;
+  const Checkpoint output = Checkpoint::open(folder);
+  for (const TensorInfo& info : output.tensors()) {
+    Digest digest;
+    digest.add(output.bytes(info).data(), info.bytes);
+    expected.tensors[info.name] = digest.value();
+  }
+  for (const auto& [module, weight] : modules) expected.modules[module] = {layout_of(weight), digest_of(weight)};
+  return expected;
+}
+
+// Flips a bit of about `count` bytes of the model's file, one at a time: the readers or the comparison notice each.
+inline void expect_flips_noticed(const std::string& folder, const Expectation& expected, std::uint64_t count) {
+  const auto verify = [&] { verify_output(folder, expected, [](std::uint64_t) {}); };
+  verify();
+  const std::string file = folder + "/model.safetensors";
+  const auto size = std::filesystem::file_size(file);
+  ASSERT_GT(size, count);
+  for (std::uint64_t at = 0; at < size; at += 1 + size / count) {
+    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekg(static_cast<std::streamoff>(at));
+    const char byte = static_cast<char>(stream.get());
+    const auto put = [&](char c) {
+      stream.seekp(static_cast<std::streamoff>(at));
+      stream.put(c);
+      stream.flush();
+    };
+    put(static_cast<char>(byte ^ 4));
+    EXPECT_THROW(verify(), Error) << at;
+    put(byte);
+  }
+  verify();
+}
+
+// Cuts the model's file shorter and shorter, which ruins it.
+inline void expect_truncations_refused(const std::string& folder) {
+  const std::string file = folder + "/model.safetensors";
+  for (auto size = std::filesystem::file_size(file); size > 100; size -= 1 + size / 97) {
+    std::filesystem::resize_file(file, size - 1);
+    EXPECT_THROW(open_weights(folder), Error) << size;
+  }
 }
 
 template <class F>

@@ -108,5 +108,19 @@ TEST(InputCodingLinear, IsTheLayerOnInputsThatWereEncodedAndDecoded) {
   }
 }
 
+TEST(InputCodingLinear, RoundsTokensToBlockScaledFormatsOneByOne) {
+  const Matrix<float> w = random_matrix(20, 128, 1.f, "w"), x = random_matrix(33, 128, 2.f, "x");
+  for (const BlockScaledInputs& inputs : {BlockScaledInputs{BlockScaled::nvfp4, 16}, BlockScaledInputs{BlockScaled::nvfp4, 16, 700.f},
+                                          BlockScaledInputs{BlockScaled::mxfp4, 32}, BlockScaledInputs{BlockScaled::int4, 64}}) {
+    Matrix<float> rounded(33, 128), expected(33, 20), found(33, 20);
+    round_block_scaled(inputs, x, rounded);
+    make_dense_linear(w, {}, Precision::f32)->apply(rounded, expected);
+    make_input_coding_linear(make_dense_linear(w, {}, Precision::f32), inputs)->apply(x, found);
+    EXPECT_TRUE(same_bits(expected, found));
+    make_dense_linear(w, {}, Precision::f32)->apply(x, expected);
+    EXPECT_FALSE(same_bits(expected, found));
+  }
+}
+
 }  // namespace
 }  // namespace neap

@@ -81,8 +81,9 @@ TEST_F(NeapContainer, IsReadBackAsItWasWritten) {
   dequantize(tensor_, weights_, 0, 44, expected);
   const Matrix<float> found = weights.weight(1, Role::gate);
   EXPECT_EQ(std::memcmp(found.data(), expected.data(), 44 * 64 * sizeof(float)), 0);
-  EXPECT_EQ(weights.stored_inputs(kModule)->tensor_scale, 0.5f);
-  EXPECT_EQ(weights.stored_inputs(kModule)->codebooks, activations_);
+  const auto inputs = std::get<InputEncoder>(*weights.stored_inputs(kModule));
+  EXPECT_EQ(inputs.tensor_scale, 0.5f);
+  EXPECT_EQ(inputs.codebooks, activations_);
   EXPECT_FALSE(weights.stored_inputs("model.layers.0.mlp.gate_proj").has_value());
   EXPECT_EQ(weights.codebooks(), (CodebookSet{kLayout, weights_, activations_}));
 }

@@ -157,14 +157,15 @@ TEST_F(QuantizeLobcq, InputScalesComeFromCalibrationWhereThereIsOne) {
   const auto inputs_of = [&](const QuantizeOptions& o) {
     return open(run(o).output).stored_inputs(module);
   };
+  const auto scale_of = [](const auto& inputs) { return std::get<InputEncoder>(*inputs).tensor_scale; };
   const auto calibrated = inputs_of(options("ojbkq", Method::ojbkq));
   ASSERT_TRUE(calibrated.has_value());
-  EXPECT_TRUE(calibrated->tensor_scale.has_value());
+  EXPECT_TRUE(scale_of(calibrated).has_value());
   QuantizeOptions rounded = options("rtn", Method::rtn);
-  EXPECT_FALSE(inputs_of(rounded)->tensor_scale.has_value());  // without text: a scale per token
+  EXPECT_FALSE(scale_of(inputs_of(rounded)).has_value());  // without text: a scale per token
   rounded.calibration_files = {text_};
   rounded.output = folder_ / "rtn-calibrated";
-  EXPECT_TRUE(inputs_of(rounded)->tensor_scale.has_value());
+  EXPECT_TRUE(scale_of(inputs_of(rounded)).has_value());
   EXPECT_EQ(open(folder_ / "rtn").packed_weight(module),
             open(folder_ / "rtn-calibrated").packed_weight(module));
   QuantizeOptions weights_only = options("weights", Method::rtn);

@@ -108,5 +108,40 @@ TEST(Plan, RefusesWhatLobcqHasNoRoomFor) {
   refused([](Recipe& r) { r.lobcq.layout.codebooks = 5; });
 }
 
+TEST(Plan, BlockScaledFormatsHaveOneLayoutAndTheirRefusals) {
+  Recipe r;
+  const auto refused = [&](const std::string& words) {
+    try {
+      make_plan(r, small_config());
+      ADD_FAILURE() << "accepted; wanted: " << words;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::argument);
+      EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what();
+    }
+  };
+  r.scheme = Scheme::nvfp4;
+  EXPECT_EQ(std::get<Fp4Layout>(*make_plan(r, small_config()).find("model.layers.0.mlp.up_proj")).group(), 16);
+  r.scheme = Scheme::mxfp4;
+  EXPECT_EQ(std::get<Fp4Layout>(make_plan(r, small_config()).layout).group(), 32);
+  r.scheme = Scheme::int4;
+  EXPECT_EQ(grid(make_plan(r, small_config()), "model.layers.1.mlp.down_proj"),
+            (GroupLayout{.bits = 4, .group = 64, .symmetric = true, .scale_type = DType::bf16}));
+  r.block_scaled.group = 32;
+  refused("64 or 128");
+  r.block_scaled.group = 128;
+  refused("divisor of 192");  // hidden = 3 x 64
+  r.block_scaled.group = 64;
+  for (const Method method : {Method::awq, Method::gptaq}) {
+    r.method = method;
+    refused("with INT4");
+  }
+  r.method = Method::rtn;
+  r.lm_head_bits = 8;
+  refused("INT4 keeps the head");
+  r.lm_head_bits = 0;
+  r.ignore = {"model.layers.0.self_attn.q_proj"};
+  refused("engines fuse it");
+}
+
 }  // namespace
 }  // namespace neap

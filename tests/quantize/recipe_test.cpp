@@ -52,6 +52,21 @@ TEST(Recipe, JsonHoldsEverySettingOfLobcq) {
   EXPECT_NE(json, plain.to_json());
 }
 
+TEST(Recipe, JsonHoldsEverySettingOfBlockScaledFormats) {
+  for (const Scheme scheme : {Scheme::nvfp4, Scheme::mxfp4, Scheme::int4}) {
+    Recipe r, plain;
+    r.scheme = plain.scheme = scheme;
+    r.block_scaled.weights_only = true;
+    if (scheme == Scheme::int4) r.block_scaled.group = 128;
+    const std::string json = r.to_json();
+    const Recipe again = Recipe::from_json(json, "r.json");
+    EXPECT_EQ(again.to_json(), json);
+    EXPECT_EQ(again.scheme, scheme);
+    EXPECT_EQ(again.block_scaled.group, r.block_scaled.group);
+    EXPECT_NE(json, plain.to_json());
+  }
+}
+
 TEST(Recipe, KeysOfTheOtherSchemeAreUnknown) {
   const auto refused = [](const char* text, const char* key) {
     const std::string found = error_of([&] { Recipe::from_json(text, "r.json"); });
@@ -61,8 +76,11 @@ TEST(Recipe, KeysOfTheOtherSchemeAreUnknown) {
   refused(R"({"scheme": "lobcq", "overrides": []})", "overrides");
   refused(R"({"block_array": 64})", "block_array");
   refused(R"({"scheme": "integer", "weights_only": true})", "weights_only");
+  refused(R"({"scheme": "nvfp4", "group_size": 16})", "group_size");
+  refused(R"({"scheme": "int4", "bits": 4})", "bits");
+  refused(R"({"scheme": "mxfp4", "block": 8})", "block");
   const std::string found = error_of([] { Recipe::from_json(R"({"scheme": "fp4"})", "r.json"); });
-  EXPECT_NE(found.find("integer, lobcq"), std::string::npos) << found;
+  EXPECT_NE(found.find("integer, lobcq, nvfp4, mxfp4, int4"), std::string::npos) << found;
 }
 
 TEST(Recipe, AMisspeltKeyIsAnErrorThatNamesIt) {
