@@ -148,7 +148,7 @@ std::vector<LayerRecord> decide_layers(const Weights& weights, const Plan& plan,
                                        const WalkOptions& options, const LayerSink& sink, PhaseClock& clock) {
   switch (options.recipe.method) {
     case Method::rtn:
-      return options.input_scales ? walk(weights, plan, windows, options, sink, clock)
+      return options.input_scales || balances(options.recipe) ? walk(weights, plan, windows, options, sink, clock)
                                   : round_all(weights, plan, options, sink, clock);
     case Method::awq: return walk_awq(weights, plan, windows, options, sink, clock);
     default: return walk(weights, plan, windows, options, sink, clock);
@@ -176,7 +176,7 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
                      {.output = options.output, .overwrite = options.overwrite, .progress = options.progress});
   TokenWindows windows;
   const bool scales = input_scales(options) == InputScales::fixed;
-  if (options.recipe.method != Method::rtn || scales) {
+  if (options.recipe.method != Method::rtn || scales || balances(options.recipe)) {
     windows = timed(clock, "calibration text", 0, [&] { return calibration_windows(checkpoint, options); });
     require_enough(windows, config);
     report.calibration = windows.sources;
