@@ -80,7 +80,7 @@ PackedGroupInt::PackedGroupInt(const QuantizedTensor& tensor)
       cols_(static_cast<std::size_t>(tensor.cols)),
       layout_(tensor.layout),
       shape_(make_shape(tensor.layout, tensor.cols)),
-      data_(reinterpret_cast<std::uint8_t*>(buffer_.bytes(bytes()))) {
+      memory_(bytes()) {
   NEAP_CHECK(fits(layout_));
   parallel_for(panels(), [&](std::size_t index) { pack(tensor, index); });
 }
@@ -89,8 +89,7 @@ void PackedGroupInt::pack(const QuantizedTensor& tensor, std::size_t panel) {
   const auto groups = static_cast<std::size_t>(layout_.groups(tensor.cols));
   const std::size_t size = scale_bytes(shape_.scale_type);
   const auto bits = static_cast<std::size_t>(shape_.bits);
-  std::uint8_t* to = data_ + panel * shape_.panel_bytes;
-  std::memset(to, 0, shape_.panel_bytes);
+  std::uint8_t* to = data() + panel * shape_.panel_bytes;
   for (std::size_t lane = 0; lane < std::min(kPanelRows, rows_ - panel * kPanelRows); ++lane) {
     const std::size_t row = panel * kPanelRows + lane;
     for (std::size_t g = 0; g < groups; ++g) {

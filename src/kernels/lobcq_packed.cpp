@@ -59,7 +59,7 @@ PackedLobcq::PackedLobcq(const LobcqTensor& tensor, const Codebooks& codebooks)
       layout_(tensor.layout),
       tensor_scale_(tensor.tensor_scale),
       shape_(make_shape(tensor.layout, tensor.cols, codebooks)),
-      data_(reinterpret_cast<std::uint8_t*>(buffer_.bytes(bytes()))) {
+      memory_(bytes()) {
   parallel_for(panels(), [&](std::size_t index) { pack(tensor, index); });
 }
 
@@ -67,8 +67,7 @@ void PackedLobcq::pack(const LobcqTensor& tensor, std::size_t panel) {
   const SelectorPlaces places(layout_);
   const auto block = static_cast<std::size_t>(layout_.block);
   const auto blocks = static_cast<std::size_t>(layout_.blocks(tensor.cols));
-  std::uint8_t* to = data_ + panel * shape_.arrays * shape_.array_bytes;
-  std::memset(to, 0, shape_.arrays * shape_.array_bytes);
+  std::uint8_t* to = data() + panel * shape_.arrays * shape_.array_bytes;
   for (std::size_t lane = 0; lane < std::min(kPanelRows, rows_ - panel * kPanelRows); ++lane) {
     const std::size_t row = panel * kPanelRows + lane;
     for (std::size_t a = 0; a < shape_.arrays; ++a) {
