@@ -16,6 +16,7 @@
 #include "codec/lobcq_support.h"
 #include "codec/random_tensor.h"
 #include "dot_product_limit.h"
+#include "kernels/bf16_matmul.h"
 #include "kernels/group_matmul.h"
 #include "kernels/lobcq_matmul.h"
 #include "measure.h"
@@ -56,6 +57,31 @@ struct Size {
   std::size_t rows, cols;
 };
 
+enum class Inputs { lobcq, int8, bf16 };
+
+struct Format {
+  const char* name;
+  Inputs inputs;
+  int bits;  // 0: LO-BCQ
+  std::int64_t group;
+};
+constexpr Format kFormats[] = {
+    {"lobcq", Inputs::lobcq, 0, 0},     {"lobcq_w4a8", Inputs::int8, 0, 0},
+    {"w4g32a8", Inputs::int8, 4, 32},   {"w4g64a8", Inputs::int8, 4, 64},
+    {"w3g64a8", Inputs::int8, 3, 64},   {"w2g64a8", Inputs::int8, 2, 64},
+    {"w8g64a8", Inputs::int8, 8, 64},   {"lobcq_w4a16", Inputs::bf16, 0, 0},
+    {"w4g64a16", Inputs::bf16, 4, 64},  {"w4g128a16", Inputs::bf16, 4, 128},
+    {"w3g64a16", Inputs::bf16, 3, 64},  {"w2g64a16", Inputs::bf16, 2, 64},
+    {"w8g64a16", Inputs::bf16, 8, 64}};
+
+struct Case {
+  Format format;
+  Size size;
+  std::size_t tokens;
+  Isa isa;
+  bool prepare_always;  // what the kernel needs of x, in every round
+};
+
 // Packed weights of one size, again and again until no cache holds them.
 template <class Packed>
 class Weights {
@@ -86,94 +112,90 @@ void count(benchmark::State& state, const Limits& limits, Size size, std::size_t
   state.counters["of_product"] = rate(operations * rounds / product_limit);
 }
 
-// How a kernel is fed: what it needs of x, made anew in every round or once.
-template <class Packed, class Inputs, class Prepare>
-void run(benchmark::State& state, const Limits& limits, Size size, std::size_t tokens, Isa isa,
-         bool prepare_always, Weights<Packed>& weights, Inputs& inputs, const Prepare& prepare) {
-  Matrix<float> y(tokens, size.rows);
-  prepare();
+template <class Packed, class Prepare, class Multiply>
+void run(benchmark::State& state, const Limits& limits, const Case& c, Weights<Packed>& weights,
+         double product_limit, const Prepare& prepare, const Multiply& multiply_one) {
+  Matrix<float> y(c.tokens, c.size.rows);
+  prepare(weights.next());
   for (auto _ : state) {
-    if (prepare_always) prepare();
-    multiply(weights.next(), inputs, {}, y, isa);
+    const Packed& next = weights.next();
+    if (c.prepare_always) prepare(next);
+    multiply_one(next, y);
     benchmark::DoNotOptimize(y.data());
   }
-  count(state, limits, size, tokens, weights.next().bytes(), limits.int8_product);
+  count(state, limits, c.size, c.tokens, weights.next().bytes(), product_limit);
 }
 
-enum class Kernel { lobcq, lobcq_int8, int4_32, int4_64, int3_64, int2_64, int8_64 };
-constexpr std::pair<Kernel, const char*> kKernels[] = {
-    {Kernel::lobcq, "lobcq"},     {Kernel::lobcq_int8, "lobcq_w4a8"}, {Kernel::int4_32, "w4g32a8"},
-    {Kernel::int4_64, "w4g64a8"}, {Kernel::int3_64, "w3g64a8"},       {Kernel::int2_64, "w2g64a8"},
-    {Kernel::int8_64, "w8g64a8"}};
-
-GroupLayout layout_of(Kernel kernel) {
-  GroupLayout layout{.bits = 4, .group = 64};
-  if (kernel == Kernel::int4_32) layout.group = 32;
-  if (kernel == Kernel::int3_64) layout.bits = 3;
-  if (kernel == Kernel::int2_64) layout.bits = 2;
-  if (kernel == Kernel::int8_64) layout.bits = 8;
-  return layout;
-}
-
-void run_lobcq(benchmark::State& state, const Limits& limits, Size size, std::size_t tokens,
-               Isa isa, bool prepare_always, bool int8) {
-  const LobcqLayout layout;
-  const CodebookSet books = universal_codebooks(layout);
-  const LobcqTensor tensor = random_lobcq(layout, static_cast<std::int64_t>(size.rows),
-                                          static_cast<std::int64_t>(size.cols), 1);
-  Weights<PackedLobcq> weights(
-      [&] { return std::make_unique<PackedLobcq>(tensor, books.weights); });
-  const LobcqEncoder encoder(layout, books.activations, isa);
-  const Matrix<float> x = random_matrix(tokens, size.cols, 2);
-  if (int8) {
+// On activations in 8 bits or bf16, any weights.
+template <class Packed>
+void run_rounded(benchmark::State& state, const Limits& limits, const Case& c,
+                 Weights<Packed>& weights) {
+  const Matrix<float> x = random_matrix(c.tokens, c.size.cols, 2);
+  if (c.format.inputs == Inputs::int8) {
     Int8Inputs inputs;
-    run(state, limits, size, tokens, isa, prepare_always, weights, inputs,
-        [&] { inputs.round(weights.next().int8_blocks(), x, isa); });
+    run(
+        state, limits, c, weights, limits.int8_product,
+        [&](const Packed& w) { inputs.round(w.int8_blocks(), x, c.isa); },
+        [&](const Packed& w, MatrixView<float> y) { multiply(w, inputs, {}, y, c.isa); });
   } else {
-    LobcqInputs inputs;
-    run(state, limits, size, tokens, isa, prepare_always, weights, inputs,
-        [&] { inputs.encode(encoder, 0.0078125f, x, isa); });
+    Bf16Inputs inputs;
+    run(
+        state, limits, c, weights, limits.bf16_product,
+        [&](const Packed& w) { inputs.round(w.bf16_block(), x, c.isa); },
+        [&](const Packed& w, MatrixView<float> y) { multiply(w, inputs, {}, y); });
   }
 }
 
-void run_group(benchmark::State& state, const Limits& limits, Size size, std::size_t tokens,
-               Isa isa, bool prepare_always, const GroupLayout& layout) {
-  const QuantizedTensor tensor = random_tensor(layout, static_cast<std::int64_t>(size.rows),
-                                               static_cast<std::int64_t>(size.cols), 1);
-  Weights<PackedGroupInt> weights([&] { return std::make_unique<PackedGroupInt>(tensor); });
-  const Matrix<float> x = random_matrix(tokens, size.cols, 2);
-  Int8Inputs inputs;
-  run(state, limits, size, tokens, isa, prepare_always, weights, inputs,
-      [&] { inputs.round(weights.next().int8_blocks(), x, isa); });
+void run_lobcq(benchmark::State& state, const Limits& limits, const Case& c) {
+  const LobcqLayout layout;
+  const CodebookSet books = universal_codebooks(layout);
+  const LobcqTensor tensor = random_lobcq(layout, static_cast<std::int64_t>(c.size.rows),
+                                          static_cast<std::int64_t>(c.size.cols), 1);
+  Weights<PackedLobcq> weights(
+      [&] { return std::make_unique<PackedLobcq>(tensor, books.weights); });
+  if (c.format.inputs != Inputs::lobcq) return run_rounded(state, limits, c, weights);
+  const LobcqEncoder encoder(layout, books.activations, c.isa);
+  const Matrix<float> x = random_matrix(c.tokens, c.size.cols, 2);
+  LobcqInputs inputs;
+  run(
+      state, limits, c, weights, limits.int8_product,
+      [&](const PackedLobcq&) { inputs.encode(encoder, 0.0078125f, x, c.isa); },
+      [&](const PackedLobcq& w, MatrixView<float> y) { multiply(w, inputs, {}, y, c.isa); });
 }
 
-void run_kernel(benchmark::State& state, const Limits& limits, Size size, std::size_t tokens,
-                Isa isa, bool prepare_always, Kernel kernel) {
-  const bool int8 = kernel == Kernel::lobcq_int8;
-  if (int8 || kernel == Kernel::lobcq)
-    return run_lobcq(state, limits, size, tokens, isa, prepare_always, int8);
-  run_group(state, limits, size, tokens, isa, prepare_always, layout_of(kernel));
+void run_group(benchmark::State& state, const Limits& limits, const Case& c) {
+  const GroupLayout layout{.bits = c.format.bits, .group = c.format.group};
+  const QuantizedTensor tensor = random_tensor(layout, static_cast<std::int64_t>(c.size.rows),
+                                               static_cast<std::int64_t>(c.size.cols), 1);
+  Weights<PackedGroupInt> weights([&] { return std::make_unique<PackedGroupInt>(tensor); });
+  run_rounded(state, limits, c, weights);
+}
+
+// Whether it would not run those of another level.
+bool has_kernels(const Format& format, Isa isa) {
+  return (format.inputs == Inputs::bf16 ? bf16_kernels(isa).isa : integer_kernels(isa).isa) == isa;
+}
+
+void register_case(const Limits& limits, const Case& c) {
+  const std::string name = std::string(c.format.name) + "/" + std::string(name_of(c.isa)) + "/" +
+                           std::to_string(c.size.rows) + "x" + std::to_string(c.size.cols) + "/" +
+                           std::to_string(c.tokens) + (c.prepare_always ? "/and_inputs" : "");
+  benchmark::RegisterBenchmark(name.c_str(), [c, &limits](benchmark::State& state) {
+    c.format.bits == 0 ? run_lobcq(state, limits, c) : run_group(state, limits, c);
+  })->UseRealTime();
 }
 
 void register_all(const Limits& limits) {
   constexpr Size kSizes[] = {{576, 576},   {192, 576},   {1536, 576},  {576, 1536},
                              {49152, 576}, {4096, 4096}, {14336, 4096}};
-  for (const auto& [kernel, kernel_name] : kKernels) {
+  for (const Format& format : kFormats) {
     for (const Isa isa : supported_isas()) {
-      if (integer_kernels(isa).isa != isa) continue;  // those of another level would run
+      if (!has_kernels(format, isa)) continue;
       for (const Size size : kSizes) {
         for (const std::size_t tokens : {std::size_t{1}, std::size_t{4}, std::size_t{512}}) {
           if (isa == Isa::scalar && tokens > 1) continue;
-          for (const bool prepare : {false, true}) {
-            const std::string name = std::string(kernel_name) + "/" + std::string(name_of(isa)) +
-                                     "/" + std::to_string(size.rows) + "x" +
-                                     std::to_string(size.cols) + "/" + std::to_string(tokens) +
-                                     (prepare ? "/and_inputs" : "");
-            const Kernel which = kernel;
-            benchmark::RegisterBenchmark(name.c_str(), [=, &limits](benchmark::State& state) {
-              run_kernel(state, limits, size, tokens, isa, prepare, which);
-            })->UseRealTime();
-          }
+          for (const bool prepare : {false, true})
+            register_case(limits, {format, size, tokens, isa, prepare});
         }
       }
     }

@@ -155,7 +155,7 @@ void write_self_text(const GenerateCommand& c, Console& console) {
   const auto model = load_model(checkpoint, c.load_options());
   const auto part = c.part == "evaluation" ? SelfTextPart::evaluation : SelfTextPart::calibration;
   const auto text = write_windows(*model, tokenizer, part, c.windows, c.length, c.sample.seed,
-                                  console.progress());
+                                  console.progress(), c.common.threads);
   save_windows(text, c.self_text);
   console.clear_progress();
   const Json out = {{"file", c.self_text}, {"windows", text.windows.size()}, {"tokens", text.tokens()},

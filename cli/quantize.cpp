@@ -47,6 +47,7 @@ struct QuantizeCommand {
   std::optional<std::uint64_t> seed;
   std::vector<std::string> overrides, ignore;
   bool symmetric = false, asymmetric = false, weights_only = false, allow_fallback = false;
+  bool balance = false, no_balance = false;
   Precision precision = Recipe{}.precision;
   const CLI::Option* precision_option = nullptr;
   QuantizeOptions options;
@@ -129,6 +130,11 @@ void add_method_options(CLI::App& app, QuantizeCommand& c) {
   app.add_option("--refit", c.refits, "integers and GGUF: rounds of scales chosen anew for the codes, at most; 0: none")
       ->type_name("ROUNDS")
       ->default_str(fmt::to_string(defaults.refits));
+  auto* balance = app.add_flag("--balance", c.balance,
+                               "first move factors between inputs and weights, into norms and neighbouring\n"
+                               "layers, so that both lose less to rounding; the default of ojbkq where\n"
+                               "activations are rounded too");
+  app.add_flag("--no-balance", c.no_balance, "leave them as they are")->excludes(balance);
   app.add_option("--seed", c.seed, "of all random numbers")
       ->type_name("S")
       ->default_str(fmt::to_string(defaults.seed));
@@ -294,6 +300,7 @@ Recipe recipe_of(const QuantizeCommand& c) {
   take(c.paths, recipe.paths);
   take(c.descent, recipe.descent_sweeps);
   take(c.refits, recipe.refits);
+  if (c.balance || c.no_balance) recipe.balance = c.balance;
   if (c.precision_option->count() > 0) recipe.precision = c.precision;
   return recipe;
 }

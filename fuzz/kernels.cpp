@@ -1,5 +1,6 @@
 // Packed kernels: weights and activations of any layout, size and content. Judge: LO-BCQ's own
-// multiply() for W4A4, the scalar level for activations of 8 bits; every level has their bits.
+// multiply() for W4A4, the scalar level for activations of 8 bits and in bf16; every level has their
+// bits.
 //
 // Input: layout | rows | cols | tokens, a byte each; then scales, selectors, codes and activations
 // from the bytes that follow, over and over. The layout's highest bit: group integers.
@@ -9,6 +10,7 @@
 #include <span>
 
 #include "codec/group_int.h"
+#include "kernels/bf16_matmul.h"
 #include "kernels/group_matmul.h"
 #include "kernels/lobcq_matmul.h"
 #include "neap/check.h"
@@ -105,15 +107,21 @@ void expect_equal(const neap::Matrix<float>& found, const neap::Matrix<float>& w
   }
 }
 
-// Activations of 8 bits.
+// Activations of 8 bits, and in bf16.
 template <class Packed>
 void compare_levels(const Packed& packed, const neap::Matrix<float>& x) {
-  neap::Matrix<float> want(x.rows(), packed.rows()), found(x.rows(), packed.rows());
+  const neap::Matrix<float> none(x.rows(), packed.rows());
+  neap::Matrix<float> int8 = none, bf16 = none, found = none;
   for (const neap::Isa isa : neap::supported_isas()) {
-    neap::Int8Inputs inputs;
-    inputs.round(packed.int8_blocks(), x, isa);
-    neap::multiply(packed, inputs, {}, isa == neap::Isa::scalar ? want : found, isa);
-    if (isa != neap::Isa::scalar) expect_equal(found, want);
+    const bool judge = isa == neap::Isa::scalar;
+    neap::Int8Inputs rounded;
+    rounded.round(packed.int8_blocks(), x, isa);
+    neap::multiply(packed, rounded, {}, judge ? int8 : found, isa);
+    if (!judge) expect_equal(found, int8);
+    neap::Bf16Inputs halves;
+    halves.round(packed.bf16_block(), x, isa);
+    neap::multiply(packed, halves, {}, judge ? bf16 : found);
+    if (!judge) expect_equal(found, bf16);
   }
 }
 

@@ -39,10 +39,10 @@ TokenWindows read_windows(const std::vector<std::string>& files, const Tokenizer
 enum class SelfTextPart { calibration, evaluation };
 
 // `samples` windows of `length` tokens that `model` writes from its start token, at temperature 1. The
-// n-th window is the same whatever `samples` is. `name` becomes the source's name.
+// n-th window is the same whatever `samples` is. threads: 0: OpenMP's default.
 TokenWindows write_windows(LanguageModel& model, const Tokenizer& tokenizer, SelfTextPart part,
                            std::int64_t samples, std::int64_t length, std::uint64_t seed,
-                           const ProgressCallback& progress = {});
+                           const ProgressCallback& progress = {}, int threads = 0);
 
 // One {"ids": [...]} a line: what read_windows takes back. Whole or absent.
 void save_windows(const TokenWindows& windows, const std::string& path);

@@ -114,11 +114,16 @@ struct Recipe {
   SolveOrder order = SolveOrder::activation;
   int descent_sweeps = 32;            // at most; 0: none
   int refits = 0;                     // rounds of scales chosen anew for the codes, each with a descent; integers and GGUF
+  std::optional<bool> balance;        // factors between the layers of a block that cancel out (not with AWQ, which has
+                                      // its own); unset: where ojbkq decides weights that run on 4-bit activations
 
   std::string to_json() const;
   // Unknown keys are an Error(format): a misspelt setting must not be ignored.
   static Recipe from_json(const std::string& text, const std::string& file);
 };
+
+// Recipe::balance, or what is meant where that is unset.
+bool balances(const Recipe& recipe);
 
 struct QuantizeOptions {
   Recipe recipe;

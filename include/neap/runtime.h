@@ -1,4 +1,4 @@
-// Quantized models run from their packed bytes, by integer kernels.
+// Quantized models run from their packed bytes.
 #pragma once
 
 #include <memory>
@@ -18,14 +18,15 @@ HeadWeights head_weights_from_name(const std::string& name);  // throws Error(ar
 
 struct PackedOptions {
   // Whether layers whose inputs have no 4-bit format of their own round them to 8 bits, with a
-  // scale per group of the weights (at most 128 inputs). If not, those layers are decoded and run
-  // in the precision of the model.
+  // scale per group of the weights (at most 128 inputs). If not, a model in bf16 rounds them to
+  // that, its weights stay integers with fp32 scales; in fp32 those layers are decoded.
   bool int8_inputs = false;
   HeadWeights head = HeadWeights::stored;
 };
 
 // For LoadOptions::packed. LO-BCQ layers on LO-BCQ inputs run from packed bytes, and their results
-// are those without this, bit for bit; everything else is as the options say.
+// are those without this, bit for bit; everything else is as the options say. Layers in NVFP4, MXFP4
+// or with groups that no kernel takes are decoded.
 std::shared_ptr<const PackedLinears> packed_linears(const PackedOptions& options = {});
 
 }  // namespace neap

@@ -12,6 +12,11 @@ namespace neap {
 // calls run serially.
 void parallel_for(std::size_t tiles, const std::function<void(std::size_t)>& body);
 
+// Runs body on the calling thread while the other threads of its team stand by for its parallel_for,
+// which then costs a fraction of a microsecond: for work of many short loops. They spin between the
+// loops, and give way to other programs when one is long in coming. Exceptions are carried out.
+void with_team(const std::function<void()>& body);
+
 // As many threads as parallel_for would use now.
 int thread_count();
 

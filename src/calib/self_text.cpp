@@ -20,7 +20,7 @@ TokenId start_token(const Tokenizer& tokenizer) {
 
 TokenWindows write_windows(LanguageModel& model, const Tokenizer& tokenizer, SelfTextPart part,
                            std::int64_t samples, std::int64_t length, std::uint64_t seed,
-                           const ProgressCallback& progress) {
+                           const ProgressCallback& progress, int threads) {
   const bool calibration = part == SelfTextPart::calibration;
   const std::string name = calibration ? "written by the model (calibration)"
                                        : "written by the model (evaluation)";
@@ -30,6 +30,7 @@ TokenWindows write_windows(LanguageModel& model, const Tokenizer& tokenizer, Sel
   SampleOptions options;
   options.max_tokens = length - 1;
   options.temperature = 1;
+  options.threads = threads;
   options.seed = stream_key(seed, calibration ? "calibration" : "evaluation");
   const auto on_step = [&](std::int64_t step) {
     return !progress || progress({.stage = name, .done = step, .total = length - 1});

@@ -146,6 +146,33 @@ void Streams::visit_inputs(Stage stage, const Block& runtime,
   }
 }
 
+void Streams::visit_block(const Block& block, std::size_t windows,
+                          const std::function<void(Stage stage, MatrixView<const float> inputs)>& visit) const {
+  const ModelConfig& config = weights_.config();
+  const std::size_t count = windows_.windows.size(), visited = std::min(windows, count);
+  for (std::size_t i = 0; i < visited; ++i) {
+    const std::size_t window = i * count / visited, rows = windows_.windows[window].size();
+    const auto hand_out = [&](Stage stage, const Matrix<float>& inputs) {
+      check_finite(inputs, stage, block, window);
+      visit(stage, inputs);
+    };
+    auto x = Matrix<float>::unset(rows, static_cast<std::size_t>(config.hidden));
+    streams_.back()->residual.load(window, x);
+    auto h = Matrix<float>::unset(rows, x.cols());
+    attention_input(config, block, x, h);
+    hand_out(Stage::attention_input, h);
+    auto a = Matrix<float>::unset(rows, width_of(config, Stage::attention_output));
+    attention(config, block, rope_, options_.precision, rows, h, a);
+    hand_out(Stage::attention_output, a);
+    add_attention(block, a, x);
+    mlp_input(config, block, x, h);
+    hand_out(Stage::mlp_input, h);
+    auto f = Matrix<float>::unset(rows, width_of(config, Stage::mlp_hidden));
+    mlp_hidden(block, h, f);
+    hand_out(Stage::mlp_hidden, f);
+  }
+}
+
 std::vector<float> Streams::mean_magnitudes(Stage stage, const Block& runtime) {
   std::vector<double> sums(width_of(weights_.config(), stage));
   visit_inputs(stage, runtime, [&](MatrixView<const float> h) {

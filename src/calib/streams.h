@@ -54,6 +54,11 @@ class Streams {
   void visit_inputs(Stage stage, const Block& runtime,
                     const std::function<void(MatrixView<const float> inputs)>& visit);
 
+  // Passes at most `windows` windows, evenly spread, through `block` without moving a stream, and hands out what its stages
+  // read, stage by stage of each window: (tokens, inputs). From X, or X~ if that is the only stream. Throws as statistics.
+  void visit_block(const Block& block, std::size_t windows,
+                   const std::function<void(Stage stage, MatrixView<const float> inputs)>& visit) const;
+
   // Mean |x| of each input of `stage` in the run-time stream, over all tokens: what AWQ weighs by.
   std::vector<float> mean_magnitudes(Stage stage, const Block& runtime);
 

@@ -39,22 +39,23 @@ inline __m256i zeros_of(const GroupShape& shape, const std::uint8_t* panel, std:
 }
 
 template <int bits>
-void decode_of(const GroupShape& shape, const std::uint8_t* panel, std::uint8_t* values,
-               float* scales, float* zeros) {
+void decode_of(const GroupShape& shape, const std::uint8_t* panel, BlockRange range,
+               std::uint8_t* values, float* scales, float* zeros) {
+  const std::size_t first = range.first * shape.block / 4;
   for (std::size_t row = 0; row < kPanelRows; row += kHalfRows) {
-    for (std::size_t b = 0; b < shape.blocks; ++b) {
-      const std::size_t group = b / shape.blocks_per_group;
+    for (std::size_t b = 0; b < range.count; ++b) {
+      const std::size_t group = (range.first + b) / shape.blocks_per_group;
       _mm256_storeu_ps(scales + b * kPairRows + row, scales_of(shape, panel, group, row));
       if (shape.zeros)
         _mm256_storeu_ps(zeros + b * kPairRows + row,
                          _mm256_cvtepi32_ps(zeros_of(shape, panel, group, row)));
     }
     const std::uint8_t* codes = panel + shape.code_bytes_at + 4 * row;
-    for (std::size_t k = 0; k < shape.blocks * shape.block / 4; ++k) {
-      const std::size_t chunk = k / (kChunk / 4);
-      const __m256i value =
-          chunk < shape.chunks ? unpack<bits>(codes + chunk * bits * kVectorBytes, k % (kChunk / 4))
-                               : _mm256_setzero_si256();
+    for (std::size_t k = 0; k < range.count * shape.block / 4; ++k) {
+      const std::size_t chunk = (first + k) / (kChunk / 4), g = (first + k) % (kChunk / 4);
+      const __m256i value = chunk < shape.chunks
+                                ? unpack<bits>(codes + chunk * bits * kVectorBytes, g)
+                                : _mm256_setzero_si256();
       std::uint8_t* to = values + k * 2 * kVectorBytes + 4 * row;
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), value);
     }
@@ -92,7 +93,7 @@ void few_of(const GroupShape& shape, const std::uint8_t* panel, const IntegerTok
             _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[t]), _mm256_mul_ps(x_scale, scale), sums[t]);
       }
     }
-    for (std::size_t t = 0; t < tokens; ++t) store_rows(sums[t], x, first + t, row, out);
+    for (std::size_t t = 0; t < tokens; ++t) store_rows(sums[t], factor_of(x, first + t), first + t, row, out);
   }
 }
 
@@ -103,12 +104,12 @@ void few_of_bits(const GroupShape& shape, const std::uint8_t* panel, const Integ
   for (std::size_t t = 0; t < tokens; ++t) few_of<bits, 1>(shape, panel, x, t, out);
 }
 
-void decode(const GroupShape& shape, const std::uint8_t* panel, std::uint8_t* values, float* scales,
-            float* zeros) {
-  if (shape.bits == 2) return decode_of<2>(shape, panel, values, scales, zeros);
-  if (shape.bits == 3) return decode_of<3>(shape, panel, values, scales, zeros);
-  if (shape.bits == 4) return decode_of<4>(shape, panel, values, scales, zeros);
-  decode_of<8>(shape, panel, values, scales, zeros);
+void decode(const GroupShape& shape, const std::uint8_t* panel, BlockRange range,
+            std::uint8_t* values, float* scales, float* zeros) {
+  if (shape.bits == 2) return decode_of<2>(shape, panel, range, values, scales, zeros);
+  if (shape.bits == 3) return decode_of<3>(shape, panel, range, values, scales, zeros);
+  if (shape.bits == 4) return decode_of<4>(shape, panel, range, values, scales, zeros);
+  decode_of<8>(shape, panel, range, values, scales, zeros);
 }
 
 void few(const GroupShape& shape, const std::uint8_t* panel, const IntegerTokens& x,

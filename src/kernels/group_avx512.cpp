@@ -59,17 +59,18 @@ inline __m512 zeros_of(const GroupShape& shape, const std::uint8_t* panel, std::
 }
 
 template <int bits>
-void decode_of(const GroupShape& shape, const std::uint8_t* panel, std::uint8_t* values,
-               float* scales, float* zeros) {
-  for (std::size_t b = 0; b < shape.blocks; ++b) {
-    const std::size_t group = b / shape.blocks_per_group;
+void decode_of(const GroupShape& shape, const std::uint8_t* panel, BlockRange range,
+               std::uint8_t* values, float* scales, float* zeros) {
+  for (std::size_t b = 0; b < range.count; ++b) {
+    const std::size_t group = (range.first + b) / shape.blocks_per_group;
     _mm512_storeu_ps(scales + b * kPairRows, scales_of(shape, panel, group));
     if (shape.zeros) _mm512_storeu_ps(zeros + b * kPairRows, zeros_of(shape, panel, group));
   }
-  const std::uint8_t* chunk = panel + shape.code_bytes_at;
-  for (std::size_t i = 0; i < shape.blocks * shape.block / kChunk; ++i) {
+  const std::size_t first = range.first * shape.block / kChunk;
+  const std::uint8_t* chunk = panel + shape.code_bytes_at + first * bits * kVectorBytes;
+  for (std::size_t i = 0; i < range.count * shape.block / kChunk; ++i) {
     __m512i codes[kVectors];
-    if (i < shape.chunks) {
+    if (first + i < shape.chunks) {
       unpack<bits>(chunk + i * bits * kVectorBytes, codes);
     } else {
       for (__m512i& code : codes) code = _mm512_setzero_si512();
@@ -121,7 +122,7 @@ void few_of(const GroupShape& shape, const std::uint8_t* panel, const IntegerTok
     }
     if (--left_of_group == 0) ++group, left_of_group = shape.blocks_per_group;
   }
-  for (std::size_t t = 0; t < tokens; ++t) store_rows(sums[t], x, t, 0, out);
+  for (std::size_t t = 0; t < tokens; ++t) store_rows(sums[t], factor_of(x, t), t, 0, out);
 }
 
 template <int bits>
@@ -133,12 +134,12 @@ void few_of_bits(const GroupShape& shape, const std::uint8_t* panel, const Integ
   few_of<bits, 4>(shape, panel, x, out);
 }
 
-void decode(const GroupShape& shape, const std::uint8_t* panel, std::uint8_t* values, float* scales,
-            float* zeros) {
-  if (shape.bits == 2) return decode_of<2>(shape, panel, values, scales, zeros);
-  if (shape.bits == 3) return decode_of<3>(shape, panel, values, scales, zeros);
-  if (shape.bits == 4) return decode_of<4>(shape, panel, values, scales, zeros);
-  decode_of<8>(shape, panel, values, scales, zeros);
+void decode(const GroupShape& shape, const std::uint8_t* panel, BlockRange range,
+            std::uint8_t* values, float* scales, float* zeros) {
+  if (shape.bits == 2) return decode_of<2>(shape, panel, range, values, scales, zeros);
+  if (shape.bits == 3) return decode_of<3>(shape, panel, range, values, scales, zeros);
+  if (shape.bits == 4) return decode_of<4>(shape, panel, range, values, scales, zeros);
+  decode_of<8>(shape, panel, range, values, scales, zeros);
 }
 
 void few(const GroupShape& shape, const std::uint8_t* panel, const IntegerTokens& x,

@@ -25,10 +25,10 @@ struct GroupShape {
 
 struct GroupKernels {
   Isa isa;
-  // A panel for IntegerKernels::many, of which it is a half: four columns' vector k goes to values
-  // + k * 2 * 64, scales and (if the shape has them) zeros of block b to b * 32.
-  void (*decode)(const GroupShape& shape, const std::uint8_t* panel, std::uint8_t* values,
-                 float* scales, float* zeros);
+  // Blocks of a panel for an IntegerPair, of which it is a half: four columns' vector k of them goes
+  // to values + k * 2 * 64, scales and (if the shape has them) zeros of their block b to b * 32.
+  void (*decode)(const GroupShape& shape, const std::uint8_t* panel, BlockRange range,
+                 std::uint8_t* values, float* scales, float* zeros);
   // One panel against 1 to kFewTokens tokens, decoded in registers.
   void (*few)(const GroupShape& shape, const std::uint8_t* panel, const IntegerTokens& x,
               std::size_t tokens, const KernelOutput& out);

@@ -4,29 +4,23 @@
 
 namespace neap {
 
-void multiply(const PackedGroupInt& weights, const Int8Inputs& x, std::span<const float> bias,
-              MatrixView<float> y, Isa isa) {
-  const GroupShape& shape = weights.shape();
-  NEAP_CHECK(x.blocks() == weights.int8_blocks());
-  NEAP_CHECK(x.cols() == weights.cols() && y.rows == x.tokens() && y.cols == weights.rows());
-  NEAP_CHECK(bias.empty() || bias.size() == weights.rows());
+void multiply(std::span<const Product<PackedGroupInt>> products, const Int8Inputs& x, Isa isa) {
   const GroupKernels& kernels = group_kernels(isa);
-  if (y.rows <= kFewTokens) {
-    for_each_panel(weights.panels(), shape.panel_bytes, [&](std::size_t panel) {
-      kernels.few(shape, weights.panel(panel), x.view(0), y.rows,
-                  output_at(bias, y, 0, panel * kPanelRows, kPanelRows));
-    });
-    return;
-  }
-  for_each_pair(weights.panels(), y.rows, [&](const PairTile& tile) {
+  for (const auto& p : products)
+    NEAP_CHECK(x.blocks() == p.weights->int8_blocks() && x.cols() == p.weights->cols());
+  const auto few = [&](const auto& p, std::size_t panel, const KernelOutput& out) {
+    kernels.few(p.weights->shape(), p.weights->panel(panel), x.view(0), x.tokens(), out);
+  };
+  const auto many = [&](const auto& p, const PairTile& tile, const KernelOutput& out) {
+    const GroupShape& shape = p.weights->shape();
     const PairBuffer pair(shape.blocks, shape.block, shape.zeros);
     for (std::size_t half = 0; half < 2; ++half) {
-      kernels.decode(shape, weights.panel(tile.panel[half]), pair.values(half), pair.scales(half),
-                     pair.zeros(half));
+      kernels.decode(shape, p.weights->panel(tile.panel[half]), {0, shape.blocks},
+                     pair.values(half), pair.scales(half), pair.zeros(half));
     }
-    integer_kernels(isa).many(pair.view(shape.bits == 8), x.view(tile.token), tile.tokens,
-                              output_at(bias, y, tile.token, tile.row, kPairRows));
-  });
+    integer_kernels(isa).many(pair.view(shape.bits == 8), x.view(tile.token), tile.tokens, out);
+  };
+  run_products(products, x.tokens(), few, many);
 }
 
 }  // namespace neap

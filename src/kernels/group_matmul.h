@@ -15,14 +15,13 @@
 
 #include "kernels/group_packed.h"
 #include "kernels/int8_inputs.h"
-#include "neap/matrix.h"
+#include "kernels/product.h"
 
 namespace neap {
 
-// y = x W' + bias as above. x: rounded in the weights' int8_blocks (NEAP_CHECK). y: (tokens, rows);
-// bias: as many values as rows, or none. Parallel inside; the bits of a token do not depend on the
-// others.
-void multiply(const PackedGroupInt& weights, const Int8Inputs& x, std::span<const float> bias,
-              MatrixView<float> y, Isa isa = default_isa());
+// y = x W' + bias as above, each product. x: rounded in the weights' int8_blocks (NEAP_CHECK).
+// Parallel inside, over all products at once; the bits of a token do not depend on the others.
+void multiply(std::span<const Product<PackedGroupInt>> products, const Int8Inputs& x,
+              Isa isa = default_isa());
 
 }  // namespace neap

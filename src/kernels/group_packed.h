@@ -44,6 +44,9 @@ class PackedGroupInt {
     return {shape_.block, shape_.zeros ? 1 : 1 << (shape_.bits - 1)};
   }
 
+  // What bf16 activations are filled up to multiples of.
+  std::size_t bf16_block() const { return shape_.block; }
+
   const GroupShape& shape() const { return shape_; }
   std::size_t panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
   const std::uint8_t* panel(std::size_t index) const { return data_ + index * shape_.panel_bytes; }

@@ -42,17 +42,18 @@ std::uint8_t code_of(const GroupShape& shape, const std::uint8_t* panel, std::si
   return static_cast<std::uint8_t>(shape.bits == 2 ? lower : lower | bits_at(2, group, 1) << 2);
 }
 
-void decode(const GroupShape& shape, const std::uint8_t* panel, std::uint8_t* values, float* scales,
-            float* zeros) {
+void decode(const GroupShape& shape, const std::uint8_t* panel, BlockRange range,
+            std::uint8_t* values, float* scales, float* zeros) {
+  const std::size_t first = range.first * shape.block;
   for (std::size_t lane = 0; lane < kPanelRows; ++lane) {
-    for (std::size_t b = 0; b < shape.blocks; ++b) {
-      const std::size_t group = b / shape.blocks_per_group;
+    for (std::size_t b = 0; b < range.count; ++b) {
+      const std::size_t group = (range.first + b) / shape.blocks_per_group;
       scales[b * kPairRows + lane] = scale_of(shape, panel, group, lane);
       if (shape.zeros)
         zeros[b * kPairRows + lane] = static_cast<float>(zero_of(shape, panel, group, lane));
     }
-    for (std::size_t c = 0; c < shape.blocks * shape.block; ++c)
-      values[c / 4 * 2 * kVectorBytes + 4 * lane + c % 4] = code_of(shape, panel, lane, c);
+    for (std::size_t c = 0; c < range.count * shape.block; ++c)
+      values[c / 4 * 2 * kVectorBytes + 4 * lane + c % 4] = code_of(shape, panel, lane, first + c);
   }
 }
 

@@ -33,7 +33,7 @@ void tile(const IntegerPair& pair, const IntegerTokens& x, std::size_t first, st
           _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[t]), _mm256_mul_ps(x_scale, w_scale), sums[t]);
     }
   }
-  for (std::size_t t = 0; t < tokens; ++t) store_rows(sums[t], x, first + t, row, out);
+  for (std::size_t t = 0; t < tokens; ++t) store_rows(sums[t], factor_of(x, first + t), first + t, row, out);
 }
 
 void many(const IntegerPair& pair, const IntegerTokens& x, std::size_t tokens,

@@ -22,10 +22,14 @@ static inline __m256i load_256(const void* from) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(from));
 }
 
+static inline float factor_of(const IntegerTokens& x, std::size_t token) {
+  return x.factors ? x.factors[token] : 1;
+}
+
 // Results of a token and the 8 rows from `first` of the panel or pair.
-static inline void store_rows(__m256 sum, const IntegerTokens& x, std::size_t token,
+static inline void store_rows(__m256 sum, float factor, std::size_t token,
                               std::size_t first, const KernelOutput& out) {
-  if (x.factors) sum = _mm256_mul_ps(sum, _mm256_set1_ps(x.factors[token]));
+  sum = _mm256_mul_ps(sum, _mm256_set1_ps(factor));
   float results[kHalfRows];
   _mm256_storeu_ps(results, sum);
   float* y = out.y + token * out.stride;

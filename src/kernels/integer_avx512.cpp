@@ -58,8 +58,8 @@ void tile(const IntegerPair& pair, const IntegerTokens& x, std::size_t first,
     }
   }
   for (std::size_t t = 0; t < tokens; ++t) {
-    store_rows(sums[t][0], x, first + t, 0, out);
-    store_rows(sums[t][1], x, first + t, kPanelRows, out);
+    store_rows(sums[t][0], factor_of(x, first + t), first + t, 0, out);
+    store_rows(sums[t][1], factor_of(x, first + t), first + t, kPanelRows, out);
   }
 }
 

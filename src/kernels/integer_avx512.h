@@ -22,13 +22,17 @@ static inline void prefetch(const std::uint8_t* weights) {
   _mm_prefetch(weights + kAhead, _MM_HINT_T0);
 }
 
+static inline float factor_of(const IntegerTokens& x, std::size_t token) {
+  return x.factors ? x.factors[token] : 1;
+}
+
 // Results of a token and the 16 rows from `first` of the panel or pair.
-static inline void store_rows(__m512 sum, const IntegerTokens& x, std::size_t token,
+static inline void store_rows(__m512 sum, float factor, std::size_t token,
                               std::size_t first, const KernelOutput& out) {
   if (first >= out.rows) return;
   const std::size_t left = out.rows - first;
   const auto there = static_cast<__mmask16>(left >= kPanelRows ? 0xffff : (1u << left) - 1);
-  if (x.factors) sum = _mm512_mul_ps(sum, _mm512_set1_ps(x.factors[token]));
+  sum = _mm512_mul_ps(sum, _mm512_set1_ps(factor));
   if (out.bias) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(there, out.bias + first));
   _mm512_mask_storeu_ps(out.y + token * out.stride + first, there, sum);
 }

@@ -38,6 +38,11 @@ struct KernelOutput {
   const float* bias;  // null: none
 };
 
+// Of a row.
+struct BlockRange {
+  std::size_t first, count;
+};
+
 // Two panels of weights, decoded: weight = scale (value - offset), or scale (value - zero) where
 // there are zeros.
 struct IntegerPair {

@@ -56,9 +56,10 @@ inline __m256 array_scales(const LobcqShape& shape, const std::uint8_t* headers)
   return scales_of(load_256(headers + (shape.words - 1) * kVectorBytes));
 }
 
-void decode(const LobcqShape& shape, const std::uint8_t* panel, std::uint8_t* values,
-            float* scales) {
-  for (std::size_t a = 0; a < shape.arrays; ++a, panel += shape.array_bytes) {
+void decode(const LobcqShape& shape, const std::uint8_t* panel, BlockRange range,
+            std::uint8_t* values, float* scales) {
+  panel += range.first * shape.array_bytes;
+  for (std::size_t a = 0; a < range.count; ++a, panel += shape.array_bytes) {
     for (std::size_t half = 0; half < 2; ++half) {
       const std::uint8_t* headers = panel + half * kHalfBytes;
       const std::uint8_t* codes = headers + shape.words * kVectorBytes;
@@ -96,7 +97,7 @@ void few_of(const LobcqShape& shape, const std::uint8_t* panel, const IntegerTok
             _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[t]), _mm256_mul_ps(x_scale, scale), sums[t]);
       }
     }
-    for (std::size_t t = 0; t < tokens; ++t) store_rows(sums[t], x, t, half * kHalfRows, out);
+    for (std::size_t t = 0; t < tokens; ++t) store_rows(sums[t], factor_of(x, t), t, half * kHalfRows, out);
   }
 }
 

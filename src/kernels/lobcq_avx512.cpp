@@ -74,11 +74,12 @@ class Decoder {
 };
 
 template <Kind kind>
-void decode_as(const LobcqShape& shape, const std::uint8_t* panel, std::uint8_t* values,
-               float* scales) {
+void decode_as(const LobcqShape& shape, const std::uint8_t* panel, BlockRange range,
+               std::uint8_t* values, float* scales) {
   const Decoder<kind> decoder(shape);
   const std::size_t steps = kind == Kind::usual ? 8 : shape.block_array / 8;
-  for (std::size_t a = 0; a < shape.arrays; ++a, panel += shape.array_bytes) {
+  panel += range.first * shape.array_bytes;
+  for (std::size_t a = 0; a < range.count; ++a, panel += shape.array_bytes) {
     const std::uint8_t* codes = panel + shape.words * kVectorBytes;
     const __m512i header = _mm512_loadu_si512(codes - kVectorBytes);
     _mm512_storeu_ps(scales + a * kPairRows, scales_of(header));
@@ -124,7 +125,7 @@ void few_of(const LobcqShape& shape, const std::uint8_t* panel, const IntegerTok
       sums[t] = _mm512_fmadd_ps(dot, both, sums[t]);
     }
   }
-  for (std::size_t t = 0; t < tokens; ++t) store_rows(sums[t], x, t, 0, out);
+  for (std::size_t t = 0; t < tokens; ++t) store_rows(sums[t], factor_of(x, t), t, 0, out);
 }
 
 template <Kind kind>
@@ -140,15 +141,15 @@ Kind kind_of(const LobcqShape& shape) {
   return shape.usual ? Kind::usual : shape.codebooks == 16 ? Kind::wide : Kind::general;
 }
 
-void decode(const LobcqShape& shape, const std::uint8_t* panel, std::uint8_t* values,
-            float* scales) {
+void decode(const LobcqShape& shape, const std::uint8_t* panel, BlockRange range,
+            std::uint8_t* values, float* scales) {
   switch (kind_of(shape)) {
     case Kind::usual:
-      return decode_as<Kind::usual>(shape, panel, values, scales);
+      return decode_as<Kind::usual>(shape, panel, range, values, scales);
     case Kind::general:
-      return decode_as<Kind::general>(shape, panel, values, scales);
+      return decode_as<Kind::general>(shape, panel, range, values, scales);
     case Kind::wide:
-      return decode_as<Kind::wide>(shape, panel, values, scales);
+      return decode_as<Kind::wide>(shape, panel, range, values, scales);
   }
 }
 

@@ -29,10 +29,10 @@ struct LobcqShape {
 
 struct LobcqKernels {
   Isa isa;
-  // A panel for IntegerKernels::many, of which it is a half: four columns' vector k goes to values
-  // + k * 2 * 64, the scales of array a to scales + a * 32.
-  void (*decode)(const LobcqShape& shape, const std::uint8_t* panel, std::uint8_t* values,
-                 float* scales);
+  // Block arrays of a panel for an IntegerPair, of which it is a half: four columns' vector k of them
+  // goes to values + k * 2 * 64, the scales of their array a to scales + a * 32.
+  void (*decode)(const LobcqShape& shape, const std::uint8_t* panel, BlockRange range,
+                 std::uint8_t* values, float* scales);
   // One panel against 1 to kFewTokens tokens, decoded in registers.
   void (*few)(const LobcqShape& shape, const std::uint8_t* panel, const IntegerTokens& x,
               std::size_t tokens, const KernelOutput& out);

@@ -18,25 +18,34 @@ IntegerTokens from(IntegerTokens tokens, std::size_t first, std::size_t blocks) 
           tokens.starts + first * blocks, tokens.factors + first};
 }
 
-void multiply_tokens(const PackedLobcq& weights, const IntegerTokens& x,
-                     std::span<const float> bias, MatrixView<float> y, Isa isa) {
-  NEAP_CHECK(y.cols == weights.rows() && (bias.empty() || bias.size() == weights.rows()));
-  const LobcqShape& shape = weights.shape();
+// Results are multiplied by the tensor scales of both sides; without factors, that of x is 1.
+void multiply_tokens(std::span<const Product<PackedLobcq>> products, const IntegerTokens& x,
+                     std::size_t tokens, Isa isa) {
   const LobcqKernels& kernels = lobcq_kernels(isa);
-  if (y.rows <= kFewTokens) {
-    for_each_panel(weights.panels(), shape.arrays * shape.array_bytes, [&](std::size_t panel) {
-      kernels.few(shape, weights.panel(panel), x, y.rows,
-                  output_at(bias, y, 0, panel * kPanelRows, kPanelRows));
-    });
-    return;
+  std::vector<float> factors;
+  for (const auto& p : products) {
+    for (std::size_t t = 0; t < tokens; ++t)
+      factors.push_back((x.factors ? x.factors[t] : 1) * p.weights->tensor_scale());
   }
-  for_each_pair(weights.panels(), y.rows, [&](const PairTile& tile) {
+  const auto tokens_of = [&](const auto& p) {
+    IntegerTokens its = x;
+    its.factors = factors.data() + static_cast<std::size_t>(&p - products.data()) * tokens;
+    return its;
+  };
+  const auto few = [&](const auto& p, std::size_t panel, const KernelOutput& out) {
+    kernels.few(p.weights->shape(), p.weights->panel(panel), tokens_of(p), tokens, out);
+  };
+  const auto many = [&](const auto& p, const PairTile& tile, const KernelOutput& out) {
+    const LobcqShape& shape = p.weights->shape();
     const PairBuffer pair(shape.arrays, shape.block_array, false);
-    for (std::size_t half = 0; half < 2; ++half)
-      kernels.decode(shape, weights.panel(tile.panel[half]), pair.values(half), pair.scales(half));
-    integer_kernels(isa).many(pair.view(), from(x, tile.token, shape.arrays), tile.tokens,
-                              output_at(bias, y, tile.token, tile.row, kPairRows));
-  });
+    for (std::size_t half = 0; half < 2; ++half) {
+      kernels.decode(shape, p.weights->panel(tile.panel[half]), {0, shape.arrays},
+                     pair.values(half), pair.scales(half));
+    }
+    integer_kernels(isa).many(pair.view(), from(tokens_of(p), tile.token, shape.arrays),
+                              tile.tokens, out);
+  };
+  run_products(products, tokens, few, many);
 }
 
 }  // namespace
@@ -74,25 +83,18 @@ void LobcqInputs::encode(const LobcqEncoder& encoder, std::optional<float> tenso
   });
 }
 
-void multiply(const PackedLobcq& weights, const LobcqInputs& x, std::span<const float> bias,
-              MatrixView<float> y, Isa isa) {
-  NEAP_CHECK(x.layout().block_array == weights.layout().block_array);
-  NEAP_CHECK(x.cols() == weights.cols() && y.rows == x.tokens());
-  IntegerTokens tokens = x.view(0);
-  std::vector<float> factors(y.rows);
-  for (std::size_t t = 0; t < y.rows; ++t) factors[t] = tokens.factors[t] * weights.tensor_scale();
-  tokens.factors = factors.data();
-  multiply_tokens(weights, tokens, bias, y, isa);
+void multiply(std::span<const Product<PackedLobcq>> products, const LobcqInputs& x, Isa isa) {
+  for (const auto& p : products) {
+    NEAP_CHECK(x.layout().block_array == p.weights->layout().block_array);
+    NEAP_CHECK(x.cols() == p.weights->cols());
+  }
+  multiply_tokens(products, x.view(0), x.tokens(), isa);
 }
 
-void multiply(const PackedLobcq& weights, const Int8Inputs& x, std::span<const float> bias,
-              MatrixView<float> y, Isa isa) {
-  NEAP_CHECK(x.blocks() == weights.int8_blocks());
-  NEAP_CHECK(x.cols() == weights.cols() && y.rows == x.tokens());
-  IntegerTokens tokens = x.view(0);
-  const std::vector<float> factors(y.rows, weights.tensor_scale());
-  tokens.factors = factors.data();
-  multiply_tokens(weights, tokens, bias, y, isa);
+void multiply(std::span<const Product<PackedLobcq>> products, const Int8Inputs& x, Isa isa) {
+  for (const auto& p : products)
+    NEAP_CHECK(x.blocks() == p.weights->int8_blocks() && x.cols() == p.weights->cols());
+  multiply_tokens(products, x.view(0), x.tokens(), isa);
 }
 
 }  // namespace neap

@@ -10,6 +10,7 @@
 #include "base/buffer.h"
 #include "codec/lobcq_encode.h"
 #include "kernels/lobcq_packed.h"
+#include "kernels/product.h"
 #include "neap/matrix.h"
 
 namespace neap {
@@ -34,17 +35,17 @@ class LobcqInputs {
   Buffer entries_, scales_, starts_, tensor_scales_;
 };
 
-// y = multiply(x, weights) + bias, with the bits that multiply() of codec/lobcq.h gives, at every
-// level of instructions; the bias is added after the last rounding of that. y: (tokens, rows);
-// bias: as many values as rows, or none. The inputs' block_array and cols are the weights'
-// (NEAP_CHECK). Parallel inside; the bits of a token do not depend on the others.
-void multiply(const PackedLobcq& weights, const LobcqInputs& x, std::span<const float> bias,
-              MatrixView<float> y, Isa isa = default_isa());
+// y = multiply(x, weights) + bias, each product, with the bits that multiply() of codec/lobcq.h
+// gives, at every level of instructions; the bias is added after the last rounding of that. The
+// inputs' block_array and cols are the weights' (NEAP_CHECK). Parallel inside, over all products at
+// once; the bits of a token do not depend on the others.
+void multiply(std::span<const Product<PackedLobcq>> products, const LobcqInputs& x,
+              Isa isa = default_isa());
 
 // The same with activations of 8 bits, in the weights' int8_blocks (NEAP_CHECK): over block arrays
 // in ascending order, sum = fma(float(dot product of q and the entries), d * weight scale, sum),
 // from 0; then sum * weight tensor scale, + bias.
-void multiply(const PackedLobcq& weights, const Int8Inputs& x, std::span<const float> bias,
-              MatrixView<float> y, Isa isa = default_isa());
+void multiply(std::span<const Product<PackedLobcq>> products, const Int8Inputs& x,
+              Isa isa = default_isa());
 
 }  // namespace neap

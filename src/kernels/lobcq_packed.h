@@ -40,6 +40,9 @@ class PackedLobcq {
   // What activations of 8 bits have to be.
   Int8Blocks int8_blocks() const { return {shape_.block_array, kEntryOffset}; }
 
+  // What bf16 activations are filled up to multiples of.
+  std::size_t bf16_block() const { return shape_.block_array; }
+
   const LobcqShape& shape() const { return shape_; }
   std::size_t panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
   const std::uint8_t* panel(std::size_t index) const {

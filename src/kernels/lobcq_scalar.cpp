@@ -30,9 +30,10 @@ std::uint8_t entry_of(const LobcqShape& shape, const std::uint8_t* array, std::s
   return shape.table[16 * selector + code];
 }
 
-void decode(const LobcqShape& shape, const std::uint8_t* panel, std::uint8_t* values,
-            float* scales) {
-  for (std::size_t a = 0; a < shape.arrays; ++a, panel += shape.array_bytes) {
+void decode(const LobcqShape& shape, const std::uint8_t* panel, BlockRange range,
+            std::uint8_t* values, float* scales) {
+  panel += range.first * shape.array_bytes;
+  for (std::size_t a = 0; a < range.count; ++a, panel += shape.array_bytes) {
     for (std::size_t lane = 0; lane < kPanelRows; ++lane) {
       scales[a * kPairRows + lane] = scale_of(shape, panel, lane);
       for (std::size_t c = 0; c < shape.block_array; ++c) {

@@ -7,26 +7,52 @@
 
 namespace neap {
 
-void for_each_pair(std::size_t panels, std::size_t tokens,
-                   const std::function<void(const PairTile&)>& body) {
-  constexpr std::size_t kTileTokens = 192;
-  const std::size_t pairs = (panels + 1) / 2;
-  parallel_for((tokens + kTileTokens - 1) / kTileTokens * pairs, [&](std::size_t task) {
-    const std::size_t token = task / pairs * kTileTokens, panel = task % pairs * 2;
-    body({.panel = {panel, std::min(panel + 1, panels - 1)},
-          .row = panel * kPanelRows,
-          .token = token,
-          .tokens = std::min(kTileTokens, tokens - token)});
+namespace {
+
+// Parallel tiles of several matrices: counts[i] of matrix i.
+void for_each_tile(std::span<const std::size_t> counts,
+                   const std::function<void(std::size_t matrix, std::size_t tile)>& body) {
+  std::size_t all = 0;
+  for (const std::size_t count : counts) all += count;
+  parallel_for(all, [&](std::size_t tile) {
+    std::size_t matrix = 0;
+    while (tile >= counts[matrix]) tile -= counts[matrix++];
+    body(matrix, tile);
   });
 }
 
-void for_each_panel(std::size_t panels, std::size_t panel_bytes,
-                    const std::function<void(std::size_t)>& body) {
+std::size_t tiles_of(std::size_t count, std::size_t tile) { return (count + tile - 1) / tile; }
+
+}  // namespace
+
+void for_each_pair(std::span<const PanelSize> panels, std::size_t tokens,
+                   const std::function<void(std::size_t matrix, const PairTile&)>& body) {
+  constexpr std::size_t kTileTokens = 192;
+  std::vector<std::size_t> counts;
+  for (const PanelSize& size : panels)
+    counts.push_back(tiles_of(tokens, kTileTokens) * tiles_of(size.count, 2));
+  for_each_tile(counts, [&](std::size_t matrix, std::size_t tile) {
+    const std::size_t count = panels[matrix].count, pairs = tiles_of(count, 2);
+    const std::size_t token = tile / pairs * kTileTokens, panel = tile % pairs * 2;
+    body(matrix, {.panel = {panel, std::min(panel + 1, count - 1)},
+                  .row = panel * kPanelRows,
+                  .token = token,
+                  .tokens = std::min(kTileTokens, tokens - token)});
+  });
+}
+
+void for_each_panel(std::span<const PanelSize> panels,
+                    const std::function<void(std::size_t matrix, std::size_t panel)>& body) {
   constexpr std::size_t kTileBytes = 32768;
-  const std::size_t per_tile = std::max<std::size_t>(1, kTileBytes / panel_bytes);
-  parallel_for((panels + per_tile - 1) / per_tile, [&](std::size_t tile) {
-    const std::size_t end = std::min(panels, (tile + 1) * per_tile);
-    for (std::size_t panel = tile * per_tile; panel < end; ++panel) body(panel);
+  const auto per_tile = [](const PanelSize& size) {
+    return std::max<std::size_t>(1, kTileBytes / size.bytes);
+  };
+  std::vector<std::size_t> counts;
+  for (const PanelSize& size : panels) counts.push_back(tiles_of(size.count, per_tile(size)));
+  for_each_tile(counts, [&](std::size_t matrix, std::size_t tile) {
+    const std::size_t first = tile * per_tile(panels[matrix]);
+    const std::size_t end = std::min(panels[matrix].count, first + per_tile(panels[matrix]));
+    for (std::size_t panel = first; panel < end; ++panel) body(matrix, panel);
   });
 }
 

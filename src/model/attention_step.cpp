@@ -7,6 +7,7 @@
 #include "base/multiversion.h"
 #include "base/buffer.h"
 #include "model/attention_bf16.h"
+#include "model/attention_int8.h"
 #include "model/elementwise.h"
 #include "model/vector16.h"
 
@@ -134,6 +135,28 @@ void attend_step_bf16(const KeyValues& cache, std::size_t row, std::size_t posit
   mix_bf16(step, load(cache.values), factors, totals, out);
 }
 
+void attend_step_int8(const KeyValues& cache, std::size_t row, std::size_t positions,
+                      MatrixView<const float> queries, SoftmaxState* states, float* out) {
+  const std::size_t group = queries.rows, size = queries.cols;
+  const std::size_t stride = round_up_to_lanes(positions);
+  thread_local Buffer buffer, scratch;
+  float* scores = buffer.floats(group * (stride + 1));
+  float* factors = scores + group * stride;
+  auto* bytes = reinterpret_cast<std::uint8_t*>(scratch.bytes(Int8Rows::kHeads * 2 * stride));
+  const auto rows_of = [&](const KvRows& rows) {
+    return Int8Rows{reinterpret_cast<const std::int8_t*>(rows.data) + row * size, rows.scales + row,
+                    positions, size};
+  };
+  score_int8(rows_of(cache.keys), queries, stride, scores);
+  for (std::size_t g = 0; g < group; ++g) {
+    float* weights = scores + g * stride;
+    softmax_step(states[g], weights, 0, positions, stride, Operand::f32,
+                 reinterpret_cast<std::byte*>(weights));
+    factors[g] = 1.f / states[g].sum;
+  }
+  mix_int8(rows_of(cache.values), group, scores, stride, factors, bytes, out);
+}
+
 void attend_step_f32(const KeyValues& cache, std::size_t row, std::size_t positions,
                      MatrixView<const float> queries, SoftmaxState* states, float* out) {
   const std::size_t group = queries.rows, size = queries.cols;
@@ -160,7 +183,10 @@ void attend_step_f32(const KeyValues& cache, std::size_t row, std::size_t positi
 
 void attend_step(const KeyValues& cache, Operand operand, std::size_t row, std::size_t positions,
                  MatrixView<const float> queries, SoftmaxState* states, float* out) {
-  const auto attend = operand == Operand::bf16 ? attend_step_bf16 : attend_step_f32;
+  const bool int8 = cache.keys.type == KvType::int8 && queries.cols <= Int8Rows::kLargestSize;
+  const auto attend = operand != Operand::bf16 ? attend_step_f32
+                      : int8                   ? attend_step_int8
+                                               : attend_step_bf16;
   attend(cache, row, positions, queries, states, out);
 }
 

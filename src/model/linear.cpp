@@ -1,5 +1,6 @@
 #include "model/linear.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "base/parallel.h"
@@ -30,9 +31,16 @@ class DenseLinear final : public Linear {
 
 }  // namespace
 
+void Linear::apply_together(std::span<const LinearCall> calls, MatrixView<const float> x) const {
+  for (const LinearCall& call : calls) call.linear->apply(x, call.y);
+}
+
 void apply_all(std::span<const LinearCall> calls, MatrixView<const float> x) {
   constexpr std::size_t kFewRows = 4;
-  if (x.rows <= kFewRows && static_cast<std::size_t>(thread_count()) <= calls.size()) {
+  const Linear& first = *calls.front().linear;
+  if (std::ranges::all_of(calls, [&](const LinearCall& c) { return first.shares_inputs(*c.linear); })) {
+    first.apply_together(calls, x);
+  } else if (x.rows <= kFewRows && static_cast<std::size_t>(thread_count()) <= calls.size()) {
     parallel_for(calls.size(), [&](std::size_t i) { calls[i].linear->apply(x, calls[i].y); });
   } else {
     for (const LinearCall& call : calls) call.linear->apply(x, call.y);

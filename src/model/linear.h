@@ -18,6 +18,13 @@ struct LinearCost {
   Arithmetic arithmetic = Arithmetic::f32;  // of its in * out products a row
 };
 
+class Linear;
+
+struct LinearCall {
+  const Linear* linear;
+  MatrixView<float> y;
+};
+
 class Linear {
  public:
   virtual ~Linear() = default;
@@ -27,14 +34,16 @@ class Linear {
   // depend neither on the thread count nor on what other rows stand in the batch.
   virtual void apply(MatrixView<const float> x, MatrixView<float> y) const = 0;
   virtual LinearCost cost() const = 0;
+
+  // Whether `other` makes the same of the same x (rounds or encodes it alike) before it multiplies.
+  virtual bool shares_inputs(const Linear&) const { return false; }
+  // Layers that share this one's inputs, which are made once: each y with the bits of apply.
+  virtual void apply_together(std::span<const LinearCall> calls, MatrixView<const float> x) const;
 };
 
-struct LinearCall {
-  const Linear* linear;
-  MatrixView<float> y;
-};
-// Layers that read the same x, with the bits that each alone gives. A few rows go through whole layers
-// side by side where threads are no more than layers: one region to wake threads for, not one a layer.
+// Layers that read the same x, with the bits that each alone gives: together where they share what they
+// make of it. Else a few rows go through whole layers side by side where threads are no more than layers:
+// one region to wake threads for, not one a layer.
 void apply_all(std::span<const LinearCall> calls, MatrixView<const float> x);
 
 Arithmetic arithmetic_of(Operand type);

@@ -73,6 +73,11 @@ InputCoder coder_for(const LoadOptions& options, const Weights& weights) {
   return {};
 }
 
+// A pass that reads weights as it goes is none of short loops.
+void run_resident(bool resident, const std::function<void()>& pass) {
+  resident ? with_team(pass) : pass();
+}
+
 }  // namespace
 
 InputCoding input_coding_from_name(const std::string& name) {
@@ -164,8 +169,10 @@ void LoadedModel::forward_cached(std::span<const TokenId> tokens,
   weights_.embed(tokens, states);
   const RopeTable& table = rope(positions);
   cache.reserve(positions);
-  visit_blocks([&](const Block& block) {
-    forward_block_cached(config(), block, table, types_.operand, cache, segments, states);
+  run_resident(blocks_.back() != nullptr, [&] {
+    visit_blocks([&](const Block& block) {
+      forward_block_cached(config(), block, table, types_.operand, cache, segments, states);
+    });
   });
   for (const Segment& segment : segments) cache.advance(segment.sequence, segment.count);
   normalize(states);
@@ -175,8 +182,10 @@ void LoadedModel::head(MatrixView<const float> states, MatrixView<float> logits)
   NEAP_CHECK(states.rows == logits.rows &&
              states.cols == static_cast<std::size_t>(config().hidden));
   NEAP_CHECK(logits.cols == static_cast<std::size_t>(config().vocabulary));
-  visit_head([&](const Linear& part, std::size_t first) {
-    part.apply(states, logits.block(0, first, logits.rows, part.out()));
+  run_resident(!head_.empty(), [&] {
+    visit_head([&](const Linear& part, std::size_t first) {
+      part.apply(states, logits.block(0, first, logits.rows, part.out()));
+    });
   });
 }
 

@@ -19,11 +19,13 @@ class PackedLinears {
   virtual std::unique_ptr<const Linear> coded(const LobcqTensor& weight, const Codebooks& codebooks,
                                               std::span<const float> bias,
                                               const InputEncoder& inputs) const = 0;
-  // On inputs that are not encoded.
+  // On inputs that are not encoded, in a model of that precision.
   virtual std::unique_ptr<const Linear> plain(const LobcqTensor& weight, const Codebooks& codebooks,
-                                              std::span<const float> bias) const = 0;
+                                              std::span<const float> bias,
+                                              Precision precision) const = 0;
   virtual std::unique_ptr<const Linear> plain(const QuantizedTensor& weight,
-                                              std::span<const float> bias) const = 0;
+                                              std::span<const float> bias,
+                                              Precision precision) const = 0;
   // A part of the head.
   virtual std::unique_ptr<const Linear> head(MatrixView<const float> weight) const = 0;
 };

@@ -4,27 +4,12 @@
 #include <map>
 
 #include "neap/error.h"
+#include "quantize/fold.h"
 #include "solve/awq.h"
 #include "solve/layer.h"
 
 namespace neap {
 namespace {
-
-void scale_columns(Matrix<float>& weight, std::span<const float> scales) {
-  for (std::size_t r = 0; r < weight.rows(); ++r) {
-    for (std::size_t c = 0; c < weight.cols(); ++c) weight(r, c) *= scales[c];
-  }
-}
-
-void divide_rows(Matrix<float>& weight, std::span<const float> scales) {
-  for (std::size_t r = 0; r < weight.rows(); ++r) {
-    for (std::size_t c = 0; c < weight.cols(); ++c) weight(r, c) /= scales[r];
-  }
-}
-
-void divide(std::vector<float>& values, std::span<const float> scales) {
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] /= scales[i];
-}
 
 // The gram of the inputs after they are divided by the scales.
 void divide_gram(Matrix<float>& gram, std::span<const float> scales) {

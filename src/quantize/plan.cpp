@@ -71,6 +71,7 @@ void check_settings(const Recipe& recipe) {
   check_range("seqlen", static_cast<double>(recipe.length), 2, 1e7);
   if (recipe.lm_head_bits != 0) check_range("lm_head bits", recipe.lm_head_bits, 2, 8);
   if (recipe.scheme != Scheme::integer) check_format(recipe);
+  if (recipe.method == Method::awq && balances(recipe)) refuse("AWQ has factors of its own", "no balancing with awq", "balance");
 }
 
 std::int64_t largest_dividing_group(const std::vector<Module>& modules, std::string& reason) {

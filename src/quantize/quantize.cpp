@@ -168,11 +168,21 @@ std::vector<QuantizeReport::Engine> engines_of(const QuantizeOptions& options, c
   return engines;
 }
 
+// The second moments of a layer's inputs are in memory as a whole, whatever the limit.
+void note_memory(const QuantizeOptions& options, QuantizeReport& report) {
+  report.peak_memory = peak_memory();
+  if (options.max_memory == 0 || report.peak_memory <= options.max_memory) return;
+  const auto mebibytes = [](std::uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; };
+  report.notes.push_back("peak memory is " + mebibytes(report.peak_memory) + ", more than the " +
+                         mebibytes(options.max_memory) +
+                         " to plan for: the second moments of the widest layer's inputs take what they take");
+}
+
 std::vector<LayerRecord> decide_layers(const Weights& weights, const Plan& plan, const TokenWindows& windows,
                                        const WalkOptions& options, const LayerSink& sink, PhaseClock& clock) {
   switch (options.recipe.method) {
     case Method::rtn:
-      return options.input_scales ? walk(weights, plan, windows, options, sink, clock)
+      return options.input_scales || balances(options.recipe) ? walk(weights, plan, windows, options, sink, clock)
                                   : round_all(weights, plan, options, sink, clock);
     case Method::awq: return walk_awq(weights, plan, windows, options, sink, clock);
     default: return walk(weights, plan, windows, options, sink, clock);
@@ -199,7 +209,7 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
   const std::unique_ptr<ModelOutput> writer = make_output(options, weights, plan, codebooks);
   TokenWindows windows;
   const bool scales = input_scales(options) == InputScales::fixed;
-  if (options.recipe.method != Method::rtn || scales) {
+  if (options.recipe.method != Method::rtn || scales || balances(options.recipe)) {
     windows = timed(clock, "calibration text", 0, [&] { return calibration_windows(checkpoint, options); });
     require_enough(windows, config);
     report.calibration = windows.sources;
@@ -226,7 +236,7 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
   report.notes.insert(report.notes.end(), writer->notes().begin(), writer->notes().end());
   report.phases = clock.phases();
   report.seconds = seconds_now() - start;
-  report.peak_memory = peak_memory();
+  note_memory(options, report);
   writer->write_file("quantization_report.json", report.to_json());
   writer->write_file("neap_recipe.json", options.recipe.to_json());
   timed(clock, "writing and verifying", 0, [&] { writer->finish(); });

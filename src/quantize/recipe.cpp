@@ -200,6 +200,13 @@ std::string name_of(SolveOrder order) { return name_from(kOrders, order); }
 SolveTarget target_from_name(const std::string& name) { return value_from(kTargets, name, "target"); }
 std::string name_of(SolveTarget target) { return name_from(kTargets, target); }
 
+bool balances(const Recipe& recipe) {
+  if (recipe.balance) return *recipe.balance;
+  const bool inputs = recipe.scheme == Scheme::lobcq ? !recipe.lobcq.weights_only
+                                                     : block_scaled_of(recipe.scheme) && !recipe.block_scaled.weights_only;
+  return recipe.method == Method::ojbkq && inputs;
+}
+
 Override parse_override(const std::string& text) {
   // A regular expression may hold '=', the settings never do.
   const std::size_t equals = text.rfind('=');
@@ -240,6 +247,7 @@ std::string Recipe::to_json() const {
   j["order"] = name_of(order);
   j["descent_sweeps"] = descent_sweeps;
   j["refits"] = refits;
+  j["balance"] = balances(*this);
   return j.dump(2);
 }
 
@@ -253,7 +261,7 @@ Recipe Recipe::from_json(const std::string& text, const std::string& file) {
   read(j, "scheme", scheme, file);
   r.scheme = value_from(kSchemes, scheme, "scheme");
   std::set<std::string> known = {"method",    "scheme", "ignore",      "samples", "seqlen", "seed",  "precision",
-                                 "target",    "target_mix", "ridge",   "paths",   "order",  "descent_sweeps", "refits"};
+                                 "target",    "target_mix", "ridge",   "paths",   "order",  "descent_sweeps", "refits", "balance"};
   if (r.scheme == Scheme::lobcq) {
     known.insert({"block_array", "block", "num_codebooks", "codebooks", "weights_only"});
     read_lobcq(j, r.lobcq, file);
@@ -288,6 +296,9 @@ Recipe Recipe::from_json(const std::string& text, const std::string& file) {
   read(j, "order", order, file);
   read(j, "descent_sweeps", r.descent_sweeps, file);
   read(j, "refits", r.refits, file);
+  bool balance = false;
+  read(j, "balance", balance, file);
+  if (j.contains("balance")) r.balance = balance;
   r.method = method_from_name(method);
   r.order = order_from_name(order);
   r.target = target_from_name(target);

@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "codec/lobcq_encode.h"
 #include "neap/error.h"
+#include "quantize/balance.h"
 #include "quantize/block_scaled.h"
 #include "quantize/gguf.h"
 #include "quantize/lobcq.h"
@@ -155,8 +156,10 @@ class Walk {
   }
 
   void walk_block(std::int64_t layer) {
-    const Block full = timed(clock_, "reading weights", 0,
-                             [&] { return weights_.block(layer, options_.recipe.precision); });
+    Block full = timed(clock_, "reading weights", 0,
+                       [&] { return weights_.block(layer, options_.recipe.precision); });
+    balance_.reset();
+    if (balances(options_.recipe)) timed(clock_, "balancing", 0, [&] { balance(full); });
     Block runtime = full;
     for (const Stage stage : kStages) {
       report("block " + std::to_string(layer + 1) + "/" + std::to_string(weights_.config().layers));
@@ -167,6 +170,13 @@ class Walk {
       timed(clock_, kForward, streams * gflop, [&] { streams_.advance(stage, full, runtime); });
       ++done_;
     }
+  }
+
+  // From here on the block is another one that computes the same.
+  void balance(Block& full) {
+    balance_.emplace(weights_, plan_, streams_, full);
+    balance_->write_dense(sink_);
+    full = balance_->apply(std::move(full), options_.recipe.precision);
   }
 
   void decide(Stage stage, const Block& full, Block& runtime) {
@@ -185,12 +195,13 @@ class Walk {
     for (const Role role : roles) {
       if (!planned(role)) continue;
       const std::string module = module_name(full.index, role);
-      const Matrix<float> weight = weights_.weight(full.index, role);
+      const Matrix<float> weight = balance_ ? balance_->weight(role) : weights_.weight(full.index, role);
       const DecidedLayer layer{
           system ? solve(*system, module, weight, global_scale) : round(module, weight, global_scale), input_scale};
       sink_.quantized(module, layer);
       runtime.linears[static_cast<std::size_t>(role)] =
-          make_dense_linear(dense_of(layer.weight), weights_.bias(full.index, role), options_.recipe.precision);
+          make_dense_linear(
+          dense_of(layer.weight), balance_ ? balance_->bias(role) : weights_.bias(full.index, role), options_.recipe.precision);
     }
   }
 
@@ -271,6 +282,7 @@ class Walk {
   PhaseClock& clock_;
   bool reference_;
   Streams streams_;
+  std::optional<Balance> balance_;  // of the block at hand
   std::vector<LayerRecord> records_;
   std::int64_t done_ = 0, total_ = 0;
 };

@@ -5,6 +5,7 @@
 
 #include "base/half.h"
 #include "base/parallel.h"
+#include "kernels/bf16_matmul.h"
 #include "kernels/group_matmul.h"
 #include "kernels/lobcq_matmul.h"
 #include "model/packed_linears.h"
@@ -14,53 +15,93 @@
 namespace neap {
 namespace {
 
-// What layers over packed weights have in common.
-template <class Packed>
-class PackedLinear : public Linear {
+// What layers make of what they read. Equal ones make the same of the same.
+struct LobcqCoding {
+  using Inputs = LobcqInputs;
+  static Arithmetic arithmetic() { return Arithmetic::int8; }
+
+  InputEncoder inputs;
+  void operator()(MatrixView<const float> x, Inputs& to) const {
+    to.encode(*inputs.encoder, inputs.tensor_scale, x);
+  }
+  bool operator==(const LobcqCoding& other) const {
+    return inputs.encoder == other.inputs.encoder && inputs.tensor_scale == other.inputs.tensor_scale;
+  }
+};
+
+struct Int8Coding {
+  using Inputs = Int8Inputs;
+  static Arithmetic arithmetic() { return Arithmetic::int8; }
+
+  Int8Blocks blocks;
+  void operator()(MatrixView<const float> x, Inputs& to) const { to.round(blocks, x); }
+  bool operator==(const Int8Coding&) const = default;
+};
+
+struct Bf16Coding {
+  using Inputs = Bf16Inputs;
+  static Arithmetic arithmetic() {
+    return default_isa() >= Isa::avx512bf16 ? Arithmetic::bf16 : Arithmetic::f32;
+  }
+
+  std::size_t block;
+  void operator()(MatrixView<const float> x, Inputs& to) const { to.round(block, x); }
+  bool operator==(const Bf16Coding&) const = default;
+};
+
+template <class Packed, class Coding>
+class PackedLinear final : public Linear {
  public:
-  PackedLinear(Packed weights, std::span<const float> bias)
-      : weights_(std::move(weights)), bias_(bias.begin(), bias.end()) {}
+  PackedLinear(Packed weights, std::span<const float> bias, Coding coding)
+      : weights_(std::move(weights)), bias_(bias.begin(), bias.end()), coding_(std::move(coding)) {}
 
   std::size_t in() const override { return weights_.cols(); }
   std::size_t out() const override { return weights_.rows(); }
   LinearCost cost() const override {
-    return {weights_.bytes() + bias_.size() * sizeof(float), Arithmetic::int8};
+    return {weights_.bytes() + bias_.size() * sizeof(float), Coding::arithmetic()};
   }
 
- protected:
-  Packed weights_;
-  std::vector<float> bias_;
-};
-
-// W4A4. The bits of make_coded_linear: both are multiply() of codec/lobcq.h.
-class LobcqLinear final : public PackedLinear<PackedLobcq> {
- public:
-  LobcqLinear(const LobcqTensor& weight, const Codebooks& codebooks, std::span<const float> bias,
-              InputEncoder inputs)
-      : PackedLinear(PackedLobcq(weight, codebooks), bias), inputs_(std::move(inputs)) {}
-
   void apply(MatrixView<const float> x, MatrixView<float> y) const override {
-    thread_local LobcqInputs coded;
-    coded.encode(*inputs_.encoder, inputs_.tensor_scale, x);
-    multiply(weights_, coded, bias_, y);
+    const LinearCall call{this, y};
+    apply_together({&call, 1}, x);
+  }
+  bool shares_inputs(const Linear& other) const override {
+    const auto* same = dynamic_cast<const PackedLinear*>(&other);
+    return same && same->in() == in() && same->coding_ == coding_;
+  }
+  void apply_together(std::span<const LinearCall> calls, MatrixView<const float> x) const override {
+    thread_local typename Coding::Inputs inputs;
+    coding_(x, inputs);
+    std::vector<Product<Packed>> products;
+    for (const LinearCall& call : calls) {
+      const auto& linear = static_cast<const PackedLinear&>(*call.linear);
+      products.push_back({&linear.weights_, linear.bias_, call.y});
+    }
+    multiply(std::span<const Product<Packed>>(products), inputs);
   }
 
  private:
-  InputEncoder inputs_;
+  Packed weights_;
+  std::vector<float> bias_;
+  Coding coding_;
 };
 
-// On activations of 8 bits.
+template <class Packed, class Coding>
+std::unique_ptr<const Linear> make_linear(Packed weights, std::span<const float> bias, Coding coding) {
+  return std::make_unique<PackedLinear<Packed, Coding>>(std::move(weights), bias, std::move(coding));
+}
+
 template <class Packed>
-class Int8Linear final : public PackedLinear<Packed> {
- public:
-  using PackedLinear<Packed>::PackedLinear;
+std::unique_ptr<const Linear> int8_linear(Packed weights, std::span<const float> bias) {
+  const Int8Coding coding{weights.int8_blocks()};
+  return make_linear(std::move(weights), bias, coding);
+}
 
-  void apply(MatrixView<const float> x, MatrixView<float> y) const override {
-    thread_local Int8Inputs rounded;
-    rounded.round(this->weights_.int8_blocks(), x);
-    multiply(this->weights_, rounded, this->bias_, y);
-  }
-};
+template <class Packed>
+std::unique_ptr<const Linear> bf16_linear(Packed weights, std::span<const float> bias) {
+  const Bf16Coding coding{weights.bf16_block()};
+  return make_linear(std::move(weights), bias, coding);
+}
 
 // 8 bits, symmetric, in groups of 64.
 QuantizedTensor to_int8(MatrixView<const float> weight) {
@@ -95,37 +136,44 @@ class Kernels final : public PackedLinears {
  public:
   explicit Kernels(const PackedOptions& options) : options_(options) {}
 
+  // The bits of make_coded_linear: both are multiply() of codec/lobcq.h.
   std::unique_ptr<const Linear> coded(const LobcqTensor& weight, const Codebooks& codebooks,
                                       std::span<const float> bias,
                                       const InputEncoder& inputs) const override {
-    return std::make_unique<LobcqLinear>(weight, codebooks, bias, inputs);
+    return make_linear(PackedLobcq(weight, codebooks), bias, LobcqCoding{inputs});
   }
 
   std::unique_ptr<const Linear> plain(const LobcqTensor& weight, const Codebooks& codebooks,
-                                      std::span<const float> bias) const override {
-    if (!options_.int8_inputs) return nullptr;
-    return std::make_unique<Int8Linear<PackedLobcq>>(PackedLobcq(weight, codebooks), bias);
+                                      std::span<const float> bias,
+                                      Precision precision) const override {
+    if (!takes(precision)) return nullptr;
+    return plain_linear(PackedLobcq(weight, codebooks), bias);
   }
 
-  std::unique_ptr<const Linear> plain(const QuantizedTensor& weight,
-                                      std::span<const float> bias) const override {
-    if (!options_.int8_inputs || !PackedGroupInt::fits(weight.layout)) return nullptr;
-    return std::make_unique<Int8Linear<PackedGroupInt>>(PackedGroupInt(weight), bias);
+  std::unique_ptr<const Linear> plain(const QuantizedTensor& weight, std::span<const float> bias,
+                                      Precision precision) const override {
+    if (!takes(precision) || !PackedGroupInt::fits(weight.layout)) return nullptr;
+    return plain_linear(PackedGroupInt(weight), bias);
   }
 
   std::unique_ptr<const Linear> head(MatrixView<const float> weight) const override {
-    if (options_.head == HeadWeights::int8) return plain_int8(PackedGroupInt(to_int8(weight)));
+    if (options_.head == HeadWeights::int8) return int8_linear(PackedGroupInt(to_int8(weight)), {});
     if (options_.head == HeadWeights::stored) return nullptr;
     const CodebookSet set = universal_codebooks({});
     const LobcqEncoder encoder(set.layout, set.weights);
     const float scale = tensor_scale_for(largest_magnitude(weight));
-    return plain_int8(PackedLobcq(encoder.encode(weight, scale, ScaleChoice::search), set.weights));
+    return int8_linear(PackedLobcq(encoder.encode(weight, scale, ScaleChoice::search), set.weights), {});
   }
 
  private:
+  bool takes(Precision precision) const {
+    return options_.int8_inputs || precision == Precision::bf16;
+  }
+
   template <class Packed>
-  static std::unique_ptr<const Linear> plain_int8(Packed weights) {
-    return std::make_unique<Int8Linear<Packed>>(std::move(weights), std::span<const float>());
+  std::unique_ptr<const Linear> plain_linear(Packed weights, std::span<const float> bias) const {
+    return options_.int8_inputs ? int8_linear(std::move(weights), bias)
+                                : bf16_linear(std::move(weights), bias);
   }
 
   PackedOptions options_;

@@ -108,6 +108,14 @@ TEST(Plan, RefusesWhatLobcqHasNoRoomFor) {
   refused([](Recipe& r) { r.lobcq.layout.codebooks = 5; });
 }
 
+TEST(Plan, AwqIsNotBalancedOnceMore) {
+  Recipe r;
+  r.method = Method::awq;
+  make_plan(r, small_config());
+  r.balance = true;
+  EXPECT_THROW(make_plan(r, small_config()), Error);
+}
+
 TEST(Plan, BlockScaledFormatsHaveOneLayoutAndTheirRefusals) {
   Recipe r;
   const auto refused = [&](const std::string& words) {

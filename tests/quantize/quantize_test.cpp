@@ -127,10 +127,8 @@ TEST_F(QuantizeTest, AQuantizedHeadIsUntiedFromTheEmbedding) {
   EXPECT_NE(output.find("model.embed_tokens.weight"), nullptr);
 }
 
-TEST_F(QuantizeTest, AwqKeepsTheFunctionUpToRounding) {
-  // At 8 bits rounding is small: what is left would be a scale that was folded in on one side only.
-  QuantizeOptions awq = options("awq", Method::awq), rtn = options("rtn", Method::rtn);
-  awq.recipe.bits = rtn.recipe.bits = 8;
+TEST_F(QuantizeTest, FoldedFactorsKeepTheFunctionUpToRounding) {
+  // At 8 bits rounding is small: what is left would be a factor that was folded in on one side only.
   const auto states_of = [&](const std::string& path) {
     const auto model = load_model(Checkpoint::open(path), {Precision::f32, 0});
     std::vector<TokenId> tokens(24);
@@ -139,15 +137,19 @@ TEST_F(QuantizeTest, AwqKeepsTheFunctionUpToRounding) {
     model->forward(tokens, 24, states);
     return states;
   };
-  for (const char* name : {"qwen2", "llama1"}) {  // with biases; with as many key heads as heads
-    awq.output = folder_ / (std::string("awq-") + name);
-    const Matrix<float> full = states_of(model_path(name)), found = states_of(run(name, awq).output);
-    double error = 0, energy = 0;
-    for (std::size_t i = 0; i < full.rows() * full.cols(); ++i) {
-      error += std::pow(found.data()[i] - full.data()[i], 2);
-      energy += std::pow(full.data()[i], 2);
+  for (const Method method : {Method::awq, Method::rtn, Method::ojbkq}) {
+    for (const char* name : {"qwen2", "llama1"}) {  // with biases; with as many key heads as heads
+      QuantizeOptions folded = options(name_of(method) + "-" + name, method);
+      folded.recipe.bits = 8;
+      folded.recipe.balance = method != Method::awq;
+      const Matrix<float> full = states_of(model_path(name)), found = states_of(run(name, folded).output);
+      double error = 0, energy = 0;
+      for (std::size_t i = 0; i < full.rows() * full.cols(); ++i) {
+        error += std::pow(found.data()[i] - full.data()[i], 2);
+        energy += std::pow(full.data()[i], 2);
+      }
+      EXPECT_LT(error, 1e-3 * energy) << name << name_of(method);
     }
-    EXPECT_LT(error, 1e-3 * energy) << name;
   }
 }
 

@@ -36,6 +36,7 @@ TEST(Recipe, JsonHoldsEverySetting) {
   r.order = SolveOrder::forward;
   r.descent_sweeps = 3;
   r.refits = 1;
+  r.balance = true;
   const std::string json = r.to_json();
   EXPECT_EQ(Recipe::from_json(json, "r.json").to_json(), json);
   EXPECT_NE(json, Recipe{}.to_json());
@@ -49,6 +50,23 @@ TEST(Recipe, JsonHoldsEverySettingOfGguf) {
   EXPECT_EQ(Recipe::from_json(json, "r.json").to_json(), json);
   EXPECT_EQ(Recipe::from_json(json, "r.json").gguf.type, DType::q5_1);
   EXPECT_NE(error_of([&] { gguf_type_from_name("Q4_K"); }).find("Q4_0, Q4_1"), std::string::npos);
+}
+
+TEST(Recipe, BalancesWhereLatticeDecodingMeetsRoundedActivations) {
+  Recipe r;
+  EXPECT_FALSE(balances(r));
+  for (const Scheme scheme : {Scheme::lobcq, Scheme::nvfp4, Scheme::mxfp4, Scheme::int4}) {
+    r = Recipe{};
+    r.scheme = scheme;
+    EXPECT_TRUE(balances(r));
+    r.method = Method::rtn;
+    EXPECT_FALSE(balances(r));
+    r.method = Method::ojbkq;
+    r.lobcq.weights_only = r.block_scaled.weights_only = true;
+    EXPECT_FALSE(balances(r));
+    r.balance = true;
+    EXPECT_TRUE(balances(r));
+  }
 }
 
 TEST(Recipe, JsonHoldsEverySettingOfLobcq) {

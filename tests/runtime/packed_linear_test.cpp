@@ -59,11 +59,11 @@ TEST(PackedLinears, LayersOn8BitInputsAreNearDenseOnes) {
   const Matrix<float> x = random_inputs(9, 320, 4);
   Matrix<float> dense(100, 320);
   dequantize(lobcq, set.weights, 0, 100, dense);
-  EXPECT_LT(distance(apply(*packed->plain(lobcq, set.weights, {}), x),
+  EXPECT_LT(distance(apply(*packed->plain(lobcq, set.weights, {}, Precision::bf16), x),
                      apply(*make_dense_linear(dense, {}, Precision::f32), x)),
             0.01);
   dequantize(groups, 0, 100, dense);
-  EXPECT_LT(distance(apply(*packed->plain(groups, {}), x),
+  EXPECT_LT(distance(apply(*packed->plain(groups, {}, Precision::bf16), x),
                      apply(*make_dense_linear(dense, {}, Precision::f32), x)),
             0.01);
 }
@@ -81,10 +81,12 @@ TEST(PackedLinears, HeadsAreAsNearAsTheirBitsAllow) {
 TEST(PackedLinears, LeavesToDecodingWhatItIsNotAskedFor) {
   const CodebookSet set = universal_codebooks({});
   const auto exact = packed_linears();
-  EXPECT_EQ(exact->plain(random_tensor({4, 64, true, DType::bf16}, 8, 64, 1), {}), nullptr);
-  EXPECT_EQ(exact->plain(random_lobcq({}, 8, 64, 1), set.weights, {}), nullptr);
-  const auto int8 = packed_linears({.int8_inputs = true});
-  EXPECT_EQ(int8->plain(random_tensor({5, 64, true, DType::bf16}, 8, 64, 1), {}), nullptr);
+  EXPECT_EQ(exact->plain(random_tensor({4, 64, true, DType::bf16}, 8, 64, 1), {}, Precision::f32), nullptr);
+  EXPECT_EQ(exact->plain(random_lobcq({}, 8, 64, 1), set.weights, {}, Precision::f32), nullptr);
+  for (const bool int8 : {false, true}) {
+    const auto packed = packed_linears({.int8_inputs = int8});
+    EXPECT_EQ(packed->plain(random_tensor({5, 64, true, DType::bf16}, 8, 64, 1), {}, Precision::bf16), nullptr);
+  }
   EXPECT_THROW(head_weights_from_name("int3"), Error);
 }
 
