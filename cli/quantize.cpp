@@ -59,8 +59,8 @@ void add_grid_options(CLI::App& app, QuantizeCommand& c) {
                  "the grid by its usual name: W4A16, W3A16, W2A16 or W8A16, with\n"
                  "_ASYM for zero points and G64 for a group size; 4 bits for weights and\n"
                  "activations (W4A4): LOBCQ, codebooks, which Neap alone runs; NVFP4, MXFP4,\n"
-                 "INT4, which hardware multiplies; for llama.cpp: GGUF:Q4_0, GGUF:Q4_1, GGUF:Q5_0,\n"
-                 "GGUF:Q5_1, GGUF:Q8_0\n")
+                 "INT4, which hardware multiplies; for llama.cpp: GGUF:Q4_0, and so on\n"
+                 "with Q4_1, Q5_0, Q5_1, Q8_0\n")
       ->type_name("NAME")
       ->default_str("W4A16");
   app.add_option("--bits", c.bits, "bits of a weight, 2 to 8")->type_name("B")->default_str("4");
@@ -127,7 +127,8 @@ void add_method_options(CLI::App& app, QuantizeCommand& c) {
   app.add_option("--descent", c.descent, "sweeps of coordinate descent at most; 0: none")
       ->type_name("SWEEPS")
       ->default_str(fmt::to_string(defaults.descent_sweeps));
-  app.add_option("--refit", c.refits, "integers and GGUF: rounds of scales chosen anew for the codes, at most; 0: none")
+  app.add_option("--refit", c.refits, "integers and GGUF: rounds of scales chosen anew for\n"
+                 "the codes, at most; 0: none")
       ->type_name("ROUNDS")
       ->default_str(fmt::to_string(defaults.refits));
   auto* balance = app.add_flag("--balance", c.balance,
