@@ -30,6 +30,7 @@ constexpr char kFooter[] =
     "  neap quantize meta-llama/Llama-3.2-1B -o small-w4\n"
     "  neap quantize model/ -o small-w4a4 --scheme LOBCQ\n"
     "  neap quantize model/ -o small-nvfp4 --scheme NVFP4 --method rtn\n"
+    "  neap quantize model/ -o small-Q4_0 --scheme GGUF:Q4_0 --calib wiki.txt\n"
     "  neap quantize model.gguf -o small-w3 --scheme W3A16_ASYM --group-size 64\n"
     "  neap quantize model/ -o out --calib wiki.txt chats.jsonl --samples 128 --seqlen 2048\n"
     "  neap quantize model/ -o out --override 're:.*down_proj=bits:4,group:32' --ignore 're:.*layers.0.*'\n"
@@ -40,12 +41,13 @@ struct QuantizeCommand {
   std::string model, recipe_file;
   std::optional<std::string> scheme, method, target, order, lm_head, format, codebooks;
   std::optional<int> block_array, num_codebooks;
-  std::optional<int> bits, paths, descent;
+  std::optional<int> bits, paths, descent, refits;
   std::optional<std::int64_t> group, samples, length;
   std::optional<double> target_mix, ridge;
   std::optional<std::uint64_t> seed;
   std::vector<std::string> overrides, ignore;
-  bool symmetric = false, asymmetric = false, weights_only = false, balance = false, no_balance = false;
+  bool symmetric = false, asymmetric = false, weights_only = false, allow_fallback = false;
+  bool balance = false, no_balance = false;
   Precision precision = Recipe{}.precision;
   const CLI::Option* precision_option = nullptr;
   QuantizeOptions options;
@@ -57,7 +59,8 @@ void add_grid_options(CLI::App& app, QuantizeCommand& c) {
                  "the grid by its usual name: W4A16, W3A16, W2A16 or W8A16, with\n"
                  "_ASYM for zero points and G64 for a group size; 4 bits for weights and\n"
                  "activations (W4A4): LOBCQ, codebooks, which Neap alone runs; NVFP4, MXFP4,\n"
-                 "INT4, which hardware multiplies\n")
+                 "INT4, which hardware multiplies; for llama.cpp: GGUF:Q4_0, and so on\n"
+                 "with Q4_1, Q5_0, Q5_1, Q8_0\n")
       ->type_name("NAME")
       ->default_str("W4A16");
   app.add_option("--bits", c.bits, "bits of a weight, 2 to 8")->type_name("B")->default_str("4");
@@ -74,6 +77,9 @@ void add_grid_options(CLI::App& app, QuantizeCommand& c) {
   app.add_option("--ignore", c.ignore, "layers to leave as they are: a name or re:REGEX")
       ->type_name("PATTERN...")
       ->take_all();
+  app.add_flag("--allow-fallback", c.allow_fallback,
+               "GGUF: where rows are no whole number of blocks, llama.cpp's second choice\n"
+               "instead of an error");
   app.add_option("--lm-head", c.lm_head, "keep the head as it is, or its bits")
       ->type_name("keep|BITS")
       ->default_str("keep");
@@ -121,6 +127,10 @@ void add_method_options(CLI::App& app, QuantizeCommand& c) {
   app.add_option("--descent", c.descent, "sweeps of coordinate descent at most; 0: none")
       ->type_name("SWEEPS")
       ->default_str(fmt::to_string(defaults.descent_sweeps));
+  app.add_option("--refit", c.refits, "integers and GGUF: rounds of scales chosen anew for\n"
+                 "the codes, at most; 0: none")
+      ->type_name("ROUNDS")
+      ->default_str(fmt::to_string(defaults.refits));
   auto* balance = app.add_flag("--balance", c.balance,
                                "first move factors between inputs and weights, into norms and neighbouring\n"
                                "layers, so that both lose less to rounding; the default of ojbkq where\n"
@@ -158,7 +168,7 @@ void add_options(CLI::App& app, QuantizeCommand& c) {
       ->required()
       ->type_name("OUT");
   app.add_flag("--overwrite", c.options.overwrite, "replace a model that stands at OUT");
-  app.add_option("--format", c.format, "compressed-tensors or neap\n")
+  app.add_option("--format", c.format, "compressed-tensors, neap or gguf\n")
       ->type_name("NAME")
       ->default_str("the one that holds the scheme");
   add_grid_options(app, c);
@@ -174,9 +184,12 @@ void add_options(CLI::App& app, QuantizeCommand& c) {
   throw Error(ErrorCode::argument, message, {.expected = expected, .found = found});
 }
 
+constexpr std::string_view kGguf = "GGUF:";
+
 // Those that are one name.
 Scheme named_scheme(std::string scheme) {
   std::transform(scheme.begin(), scheme.end(), scheme.begin(), [](unsigned char c) { return std::toupper(c); });
+  if (scheme.starts_with(kGguf)) return Scheme::gguf;
   if (scheme == "LOBCQ" || scheme == "LO-BCQ") return Scheme::lobcq;
   for (const Scheme known : {Scheme::nvfp4, Scheme::mxfp4, Scheme::int4}) {
     if (scheme == name_of(*block_scaled_of(known))) return known;
@@ -187,11 +200,12 @@ Scheme named_scheme(std::string scheme) {
 // W4A16, W4A16_ASYM, W4A16G32, w3a16_g64_sym, LOBCQ, NVFP4
 void apply_scheme(const std::string& scheme, Recipe& recipe) {
   recipe.scheme = named_scheme(scheme);
+  if (recipe.scheme == Scheme::gguf) recipe.gguf.type = gguf_type_from_name(scheme.substr(kGguf.size()));
   if (recipe.scheme != Scheme::integer) return;
   static const std::regex kForm(R"(W([2-8])A16(?:_?G(\d{1,6}))?(?:_(A?)SYM)?)", std::regex::icase);
   std::smatch match;
   if (!std::regex_match(scheme, match, kForm)) {
-    refuse("--scheme is not one that Neap writes", "W2A16 to W8A16, as in W4A16, W3A16_ASYM, W4A16G32, or LOBCQ, NVFP4, MXFP4, INT4", scheme);
+    refuse("--scheme is not one that Neap writes", "W2A16 to W8A16, as in W4A16, W3A16_ASYM, W4A16G32, or LOBCQ, NVFP4, MXFP4, INT4, GGUF:Q4_0 to GGUF:Q8_0", scheme);
   }
   recipe.bits = std::stoi(match[1]);
   if (match[2].matched) recipe.group = std::stoll(match[2]);
@@ -201,6 +215,7 @@ void apply_scheme(const std::string& scheme, Recipe& recipe) {
 // Options that mean nothing on the recipe's grid are an error, not ignored.
 void refuse_options_of_others(const QuantizeCommand& c, Scheme scheme) {
   const auto block_scaled = block_scaled_of(scheme);
+  const bool gguf = scheme == Scheme::gguf;
   const bool integer = scheme == Scheme::integer, lobcq = scheme == Scheme::lobcq, int4 = scheme == Scheme::int4;
   const struct {
     const char* name;
@@ -212,13 +227,16 @@ void refuse_options_of_others(const QuantizeCommand& c, Scheme scheme) {
                  {"--asym", c.asymmetric, integer, "integer grids"},
                  {"--override", !c.overrides.empty(), integer, "integer grids"},
                  {"--lm-head", c.lm_head && *c.lm_head != "keep", integer, "integer grids"},
-                 {"--paths", c.paths.has_value(), integer || int4, "integer grids"},
-                 {"--weights-only", c.weights_only, !integer, "--scheme LOBCQ, NVFP4, MXFP4 or INT4"},
+                 {"--paths", c.paths.has_value(), integer || int4 || gguf, "integer grids and GGUF"},
+                 {"--refit", c.refits.has_value(), integer || int4 || gguf, "integer grids and GGUF"},
+                 {"--allow-fallback", c.allow_fallback, gguf, "--scheme GGUF:..."},
+                 {"--weights-only", c.weights_only, !integer && !gguf, "--scheme LOBCQ, NVFP4, MXFP4 or INT4"},
                  {"--codebooks", c.codebooks.has_value(), lobcq, "--scheme LOBCQ"},
                  {"--block-array", c.block_array.has_value(), lobcq, "--scheme LOBCQ"},
                  {"--num-codebooks", c.num_codebooks.has_value(), lobcq, "--scheme LOBCQ"}};
   const std::string found = block_scaled ? "--scheme " + name_of(*block_scaled)
                             : lobcq      ? "--scheme LOBCQ"
+                            : gguf       ? "--scheme GGUF"
                                          : c.scheme.value_or("an integer grid");
   for (const auto& option : options) {
     if (option.said && !option.fits) refuse(option.name, std::string("only with ") + option.where, found);
@@ -229,6 +247,7 @@ void apply_grid(const QuantizeCommand& c, Recipe& recipe) {
   if (c.scheme) apply_scheme(*c.scheme, recipe);
   refuse_options_of_others(c, recipe.scheme);
   if (c.weights_only) (recipe.scheme == Scheme::lobcq ? recipe.lobcq.weights_only : recipe.block_scaled.weights_only) = true;
+  if (c.allow_fallback) recipe.gguf.allow_fallback = true;
   if (c.codebooks) recipe.lobcq.codebooks = *c.codebooks;
   if (c.block_array) recipe.lobcq.layout.block_array = *c.block_array;
   if (c.num_codebooks) recipe.lobcq.layout.codebooks = *c.num_codebooks;
@@ -281,6 +300,7 @@ Recipe recipe_of(const QuantizeCommand& c) {
   take(c.ridge, recipe.ridge);
   take(c.paths, recipe.paths);
   take(c.descent, recipe.descent_sweeps);
+  take(c.refits, recipe.refits);
   if (c.balance || c.no_balance) recipe.balance = c.balance;
   if (c.precision_option->count() > 0) recipe.precision = c.precision;
   return recipe;
@@ -304,6 +324,8 @@ std::string describe(const LobcqLayout& layout) {
 std::string describe(const Fp4Layout& layout) {
   return fmt::format("{}: 4-bit floats, groups of {}", name_of(layout.format), layout.group());
 }
+
+std::string describe(const GgufLayout& layout) { return fmt::format("GGUF {}", name_of(layout.type)); }
 
 std::string describe(const QuantizeReport& r) {
   std::string text = line("output", fmt::format("{}, {}", r.output, size_text(r.file_bytes)));

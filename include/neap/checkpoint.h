@@ -21,7 +21,8 @@ class Checkpoint {
   enum class Kind { huggingface, gguf };
 
   // `model` is a directory with config.json and model.safetensors (or its index and shards), a GGUF
-  // file (known by its first bytes; of a split model, the first file), or ORG/NAME[@REVISION],
+  // file (known by its first bytes; of a split model, the first file) or a directory without
+  // config.json whose only model that is, or ORG/NAME[@REVISION],
   // which is looked up offline in HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub. Headers are
   // read and checked whole, the index against its shards both ways; tensor data is mapped. Throws
   // Error(io | format | unsupported).

@@ -46,8 +46,14 @@ struct Fp4Layout {
   bool operator==(const Fp4Layout&) const = default;
 };
 
+// A block type of GGUF (docs/formats/gguf.md): Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q6_K.
+struct GgufLayout {
+  DType type = DType::q4_0;
+  bool operator==(const GgufLayout&) const = default;
+};
+
 // On which grid a linear layer's weights lie.
-using WeightLayout = std::variant<GroupLayout, LobcqLayout, Fp4Layout>;
+using WeightLayout = std::variant<GroupLayout, LobcqLayout, Fp4Layout, GgufLayout>;
 
 struct QuantizedTensor {
   GroupLayout layout;

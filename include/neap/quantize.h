@@ -60,6 +60,7 @@ enum class Scheme {
   nvfp4,    // the formats that hardware multiplies: BlockScaledRecipe; the head stays as it is
   mxfp4,
   int4,
+  gguf,     // a block type of GGUF: GgufRecipe; embedding and head as llama.cpp's quantizer has them
 };
 std::string name_of(Scheme scheme);
 // The block-scaled format that a scheme is of, if it is of one.
@@ -76,7 +77,14 @@ struct BlockScaledRecipe {
   bool weights_only = false;  // else activations are in the format too (W4A4)
 };
 
-enum class FileFormat { compressed_tensors, neap };
+struct GgufRecipe {
+  DType type = DType::q4_0;     // Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0
+  bool allow_fallback = false;  // a tensor whose shape the type cannot hold takes llama.cpp's second choice
+};
+// "Q4_0" and its like, in any case. Throws Error(argument) listing the names.
+DType gguf_type_from_name(const std::string& name);
+
+enum class FileFormat { compressed_tensors, neap, gguf };
 FileFormat format_from_name(const std::string& name);  // throws Error(argument) listing the names
 std::string name_of(FileFormat format);
 
@@ -85,7 +93,8 @@ struct Recipe {
   Method method = Method::ojbkq;
   Scheme scheme = Scheme::integer;
   LobcqRecipe lobcq;                  // looked at with Scheme::lobcq alone
-  BlockScaledRecipe block_scaled;     // with nvfp4, mxfp4 and int4; the next five with Scheme::integer
+  BlockScaledRecipe block_scaled;     // with nvfp4, mxfp4 and int4; bits and the four after it with Scheme::integer
+  GgufRecipe gguf;                    // with Scheme::gguf
   int bits = 4;
   std::optional<std::int64_t> group;  // unset: largest of 128, 64, 32 that divides every layer; 0: rows
   bool symmetric = true;
@@ -104,6 +113,7 @@ struct Recipe {
   int paths = 5;                      // Klein's K; 0: the greedy walk alone
   SolveOrder order = SolveOrder::activation;
   int descent_sweeps = 32;            // at most; 0: none
+  int refits = 0;                     // rounds of scales chosen anew for the codes, each with a descent; integers and GGUF
   std::optional<bool> balance;        // factors between the layers of a block that cancel out (not with AWQ, which has
                                       // its own); unset: where ojbkq decides weights that run on 4-bit activations
 
@@ -132,13 +142,15 @@ struct LayerRecord {
   std::int64_t rows = 0, cols = 0;
   // ||R (w^ - t)||^2 summed over rows, in fp64, after each stage that ran; negative: it did not run.
   double objective_rounding = -1, objective_greedy = -1, objective_paths = -1, objective_descent = -1;
+  double objective_refit = -1;
   double relative_error = 0;                   // ||X~ (W^ - W)'||^2 / ||X~ W'||^2
   double damping = 0;                          // lambda^2 used, relative to the mean of H's diagonal
   int factorizations = 0;                      // more than 1: the ridge had to grow
   std::int64_t dead_inputs = 0, near_dead_inputs = 0;
   std::vector<std::int64_t> rows_won;          // by the greedy path, then by each of Klein's
   std::vector<std::int64_t> coordinates_sampled;  // per path: coordinates that differed from greedy
-  std::int64_t sweeps = 0, moves = 0, unsettled_rows = 0;  // of the descent
+  std::int64_t sweeps = 0, moves = 0, unsettled_rows = 0;  // of the first descent
+  std::int64_t refitted = 0;                   // changes of a group's scale by refits
   double seconds = 0;
 };
 

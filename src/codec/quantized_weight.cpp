@@ -24,6 +24,8 @@ void dequantize(const QuantizedWeight& weight, const Codebooks& codebooks, std::
     dequantize(*lobcq, codebooks, first, count, out);
   } else if (const auto* floats = std::get_if<Fp4Tensor>(&weight)) {
     dequantize(*floats, first, count, out);
+  } else if (const auto* blocks = std::get_if<GgufTensor>(&weight)) {
+    dequantize(*blocks, first, count, out);
   } else {
     dequantize(std::get<QuantizedTensor>(weight), first, count, out);
   }

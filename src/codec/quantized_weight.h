@@ -5,12 +5,13 @@
 #include <variant>
 
 #include "codec/fp4.h"
+#include "codec/gguf_blocks.h"
 #include "codec/lobcq.h"
 #include "neap/codec.h"
 
 namespace neap {
 
-using QuantizedWeight = std::variant<QuantizedTensor, LobcqTensor, Fp4Tensor>;
+using QuantizedWeight = std::variant<QuantizedTensor, LobcqTensor, Fp4Tensor, GgufTensor>;
 
 std::int64_t rows_of(const QuantizedWeight& weight);
 std::int64_t cols_of(const QuantizedWeight& weight);

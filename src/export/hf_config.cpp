@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "export/rope_factors.h"
 #include "io/gguf.h"
 #include "io/json.h"
 #include "model/architecture.h"
@@ -42,19 +43,6 @@ OrderedJson scaling_json(const RopeScaling& scaling) {
   json["original_max_position_embeddings"] = scaling.original_positions;
   json["rope_type"] = "llama3";
   return json;
-}
-
-// What transformers' "llama3" scaling divides frequency i by (modeling_rope_utils.py).
-double llama3_divisor(const ModelConfig& config, const RopeScaling& scaling, std::size_t i) {
-  constexpr double kTurn = 6.283185307179586;
-  const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(config.head_dim);
-  const double length = kTurn * std::pow(config.rope_theta, exponent);
-  const auto original = static_cast<double>(scaling.original_positions);
-  if (length < original / scaling.high_frequency) return 1;
-  if (length > original / scaling.low_frequency) return scaling.factor;
-  const double smooth = (original / length - scaling.low_frequency) /
-                        (scaling.high_frequency - scaling.low_frequency);
-  return 1 / ((1 - smooth) / scaling.factor + smooth);
 }
 
 // A GGUF states llama3 scaling as its divisors. The published models differ in the factor alone,
@@ -136,6 +124,18 @@ OrderedJson config_from_metadata(const GgufFile& gguf, const ModelConfig& config
 }
 
 }  // namespace
+
+double llama3_divisor(const ModelConfig& config, const RopeScaling& scaling, std::size_t i) {
+  constexpr double kTurn = 6.283185307179586;
+  const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(config.head_dim);
+  const double length = kTurn * std::pow(config.rope_theta, exponent);
+  const auto original = static_cast<double>(scaling.original_positions);
+  if (length < original / scaling.high_frequency) return 1;
+  if (length > original / scaling.low_frequency) return scaling.factor;
+  const double smooth = (original / length - scaling.low_frequency) /
+                        (scaling.high_frequency - scaling.low_frequency);
+  return 1 / ((1 - smooth) / scaling.factor + smooth);
+}
 
 std::string output_config(const Checkpoint& checkpoint, const ModelConfig& config,
                           const OutputFormat& format, const WeightLayouts& layers) {

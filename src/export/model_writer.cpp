@@ -18,16 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void check_source(const Weights& weights) {
-  const Checkpoint& checkpoint = weights.checkpoint();
-  if (checkpoint.gguf() != nullptr) return;
-  const std::string file = checkpoint.folder() + "/config.json";
-  if (JsonNode(parse_json(checkpoint.config_json(), file), file).find("quantization_config")) {
-    throw Error(ErrorCode::unsupported, "is quantized already; start from the original model",
-                {.file = file, .tensor = "quantization_config"});
-  }
-}
-
 void check_layers(const ModelConfig& config, const WeightLayouts& layers,
                   const OutputFormat& format) {
   const auto modules = linear_modules(config);
@@ -37,6 +27,31 @@ void check_layers(const ModelConfig& config, const WeightLayouts& layers,
       throw Error(ErrorCode::argument, "the model has no such linear module", {.tensor = module});
     }
     format.check(module, layout, linear_shape(config, module));
+  }
+}
+
+std::set<std::string> names_of(const WeightLayouts& layers) {
+  std::set<std::string> names;
+  for (const auto& layer : layers) names.insert(layer.first);
+  return names;
+}
+
+// A vector is one row.
+std::int64_t elements(const Shape& shape) {
+  std::int64_t product = 1;
+  for (const std::int64_t n : shape) product *= n;
+  return product;
+}
+
+}  // namespace
+
+void check_source(const Weights& weights) {
+  const Checkpoint& checkpoint = weights.checkpoint();
+  if (checkpoint.gguf() != nullptr) return;
+  const std::string file = checkpoint.folder() + "/config.json";
+  if (JsonNode(parse_json(checkpoint.config_json(), file), file).find("quantization_config")) {
+    throw Error(ErrorCode::unsupported, "is quantized already; start from the original model",
+                {.file = file, .tensor = "quantization_config"});
   }
 }
 
@@ -55,21 +70,6 @@ void check_output(const Checkpoint& checkpoint, const std::string& output) {
     }
   }
 }
-
-std::set<std::string> names_of(const WeightLayouts& layers) {
-  std::set<std::string> names;
-  for (const auto& layer : layers) names.insert(layer.first);
-  return names;
-}
-
-// A vector is one row.
-std::int64_t elements(const Shape& shape) {
-  std::int64_t product = 1;
-  for (const std::int64_t n : shape) product *= n;
-  return product;
-}
-
-}  // namespace
 
 struct ModelWriter::Impl {
   Impl(const Weights& source, WeightLayouts modules, std::unique_ptr<const OutputFormat> its,

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "export/output_format.h"
+#include "export/model_output.h"
 #include "model/weights.h"
 #include "neap/matrix.h"
 #include "neap/progress.h"
@@ -21,7 +21,7 @@ struct ExportOptions {
   ProgressCallback progress = {};  // stages "writing" and "verifying"
 };
 
-class ModelWriter {
+class ModelWriter final : public ModelOutput {
  public:
   // layers: every module that will be quantized, by name ("model.layers.0.mlp.up_proj", "lm_head"),
   // with its layout. All other tensors are copied from the source: byte for byte from safetensors;
@@ -34,35 +34,26 @@ class ModelWriter {
   // Error(unsupported): the source is quantized already. Error(io).
   ModelWriter(const Weights& weights, WeightLayouts layers,
               std::unique_ptr<const OutputFormat> format, ExportOptions options);
-  // Without finish() before it, removes everything again.
-  ~ModelWriter();
+  ~ModelWriter() override;
   ModelWriter(const ModelWriter&) = delete;
   ModelWriter& operator=(const ModelWriter&) = delete;
 
-  // Modules come in any order, each once, with the layout that was announced.
-  void write(const std::string& module, const DecidedLayer& layer);
-  // Instead of the source's values of a tensor that stays dense
-  // ("model.layers.0.input_layernorm.weight"; a vector is one row), rounded to the type that it is
-  // stored in.
-  void write_dense(const std::string& tensor, MatrixView<const float> values);
-  // A file of the caller's beside the weights ("quantization_report.json").
-  void write_file(const std::string& name, const std::string& contents);
-
-  // Known from the beginning: what the tensors take, all and in total bits per weight of the model.
-  std::uint64_t tensor_bytes() const;
-  double bits_per_weight() const;
-
-  // Copies what was not written, syncs, reads every tensor back and compares it with what was
-  // meant, puts configuration and tokenizer beside it, and renames the whole to `output` as the
-  // last act. NEAP_CHECKs that every announced module was written. Throws Error(io | cancelled).
-  void finish();
-
-  // Facts for whoever reads the output of the program: what was rounded, what was left out and why.
-  const std::vector<std::string>& notes() const;
+  void write(const std::string& module, const DecidedLayer& layer) override;
+  void write_dense(const std::string& tensor, MatrixView<const float> values) override;
+  void write_file(const std::string& name, const std::string& contents) override;
+  std::uint64_t tensor_bytes() const override;
+  double bits_per_weight() const override;
+  void finish() override;
+  const std::vector<std::string>& notes() const override;
 
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+// What every output asks of its source: that it is not quantized already, nor what would be replaced. Throws
+// Error(unsupported | argument).
+void check_source(const Weights& weights);
+void check_output(const Checkpoint& checkpoint, const std::string& output);
 
 }  // namespace neap

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "codec/quantized_weight.h"
+#include "neap/checkpoint.h"
 
 struct XXH3_state_s;
 
@@ -40,6 +41,10 @@ struct Expectation {
   };
   std::map<std::string, Module> modules;
 };
+
+// Compares every tensor's bytes; advance and errors as below.
+void verify_tensors(const Checkpoint& checkpoint, const std::map<std::string, std::uint64_t>& expected,
+                    const std::function<void(std::uint64_t)>& advance);
 
 // Opens the model in `folder` as any reader would, checks it against its own config.json, and
 // compares every tensor, and every module decoded, with what was expected. `advance` is called with

@@ -40,6 +40,23 @@ std::pair<std::int64_t, std::int64_t> as_matrix(const TensorInfo& tensor) {
   return {rows, tensor.shape.back()};
 }
 
+// The GGUF in a folder that holds one model: one file, or the parts of a split one, of which the first.
+std::optional<std::string> only_gguf(const fs::path& folder) {
+  std::optional<std::string> found;
+  std::error_code ignored;
+  for (fs::directory_iterator it(folder, ignored), end; !ignored && it != end; it.increment(ignored)) {
+    const std::string name = it->path().filename().string();
+    static constexpr std::string_view kFirstPart = "-00001-of-";
+    const std::size_t part = name.rfind("-of-");
+    const bool later = part != name.npos && part >= 6 && name[part - 6] == '-' &&
+                       name.compare(part - 6, kFirstPart.size(), kFirstPart) != 0;
+    if (it->path().extension() != ".gguf" || later) continue;
+    if (found) return {};
+    found = it->path().string();
+  }
+  return found;
+}
+
 }  // namespace
 
 struct Checkpoint::Impl {
@@ -85,10 +102,9 @@ void Checkpoint::Impl::open_folder(const std::string& folder) {
   const fs::path root(folder), config = root / "config.json", whole = root / "model.safetensors",
                                index = root / "model.safetensors.index.json";
   if (!is_file(config)) {
-    throw Error(
-        ErrorCode::io,
-        "is not a model: it has no config.json (for a GGUF, name the file and not its folder)",
-        {.file = folder});
+    if (const auto file = only_gguf(root)) return open_file(*file);
+    throw Error(ErrorCode::io, "is not a model: it has no config.json, nor is there one GGUF alone (of several, name the file)",
+                {.file = folder});
   }
   config_json = read_text_file(config.string());
   if (is_file(whole)) {  // before the index, as transformers does

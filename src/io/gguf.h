@@ -85,6 +85,9 @@ class GgufFile {
   std::unordered_map<std::string, std::size_t> index_;  // of metadata_
 };
 
+// ggml's number of a type that a GGUF can hold (NEAP_CHECK).
+std::uint32_t ggml_type_of(DType type);
+
 // Where a file stands in a split model, from split.no, split.count and split.tensors.count. A file
 // without these keys is a whole model: {0, 1, its tensors}. Throws Error(format) if they contradict
 // each other.

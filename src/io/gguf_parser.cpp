@@ -11,6 +11,7 @@
 #include "io/gguf.h"
 #include "io/names.h"
 #include "io/tensor_bytes.h"
+#include "neap/check.h"
 #include "neap/error.h"
 
 namespace neap {
@@ -55,6 +56,13 @@ constexpr std::array kGgmlTypes = {
 };
 
 }  // namespace
+
+std::uint32_t ggml_type_of(DType type) {
+  const auto found = std::find_if(kGgmlTypes.begin(), kGgmlTypes.end(),
+                                  [&](const GgmlType& known) { return known.type == type; });
+  NEAP_CHECK(found != kGgmlTypes.end());
+  return found->id;
+}
 
 class GgufParser {
  public:

@@ -101,6 +101,14 @@ void remove_stale(const std::string& path) {
   }
 }
 
+bool holds_gguf(const std::string& folder) {
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    if (it->path().extension() == ".gguf") return true;
+  }
+  return false;
+}
+
 // Replacing is for models; anything else at that place is more likely a slip of the pen.
 void check_target(const std::string& path, bool overwrite) {
   struct stat status;
@@ -111,7 +119,7 @@ void check_target(const std::string& path, bool overwrite) {
   if (!overwrite) throw Error(ErrorCode::argument, "exists already", {.file = path});
   std::error_code error;
   const bool model = S_ISDIR(status.st_mode) &&
-                     (fs::is_empty(path, error) || fs::exists(path + "/config.json", error));
+                     (fs::is_empty(path, error) || fs::exists(path + "/config.json", error) || holds_gguf(path));
   if (!model || error) {
     throw Error(ErrorCode::argument, "is not a model's directory, and will not be replaced",
                 {.file = path});

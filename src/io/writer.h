@@ -20,7 +20,7 @@ void write_file_atomically(const std::string& path, std::string_view contents);
 class OutputDirectory {
  public:
   // `path` must not exist, unless `overwrite`: then it may be an empty directory or one that holds
-  // a config.json, and stays as it is until commit(). Missing parents are created. Throws
+  // a config.json or a .gguf, and stays as it is until commit(). Missing parents are created. Throws
   // Error(argument | io).
   OutputDirectory(const std::string& path, bool overwrite);
   // Without commit(), removes the folder and the parents that were created for it.

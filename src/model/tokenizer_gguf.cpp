@@ -96,6 +96,24 @@ Pre pre_of(const GgufTokenizer& gguf) {
   return *std::move(pre);
 }
 
+// The same for two texts that mean the same: defaults spelled out, what does not change ids left out, a sequence of
+// one taken for its part.
+Json plain_pre_tokenizer(const Json& pre) {
+  if (!pre.is_object()) return pre;
+  Json plain = pre;
+  plain.erase("trim_offsets");
+  if (plain.value("type", "") == "ByteLevel") {
+    plain["use_regex"] = pre.value("use_regex", true);
+    plain["add_prefix_space"] = pre.value("add_prefix_space", true);
+  }
+  if (plain.value("type", "") != "Sequence" || !plain.contains("pretokenizers")) return plain;
+  Json parts = Json::array();
+  for (const Json& part : plain["pretokenizers"]) parts.push_back(plain_pre_tokenizer(part));
+  if (parts.size() == 1) return parts[0];
+  plain["pretokenizers"] = std::move(parts);
+  return plain;
+}
+
 std::int64_t type_of(const GgufTokenizer& gguf, std::size_t id) {
   if (!gguf.types.empty()) return gguf.types[id];
   const auto token = static_cast<TokenId>(id);
@@ -262,6 +280,19 @@ void check(const GgufTokenizer& gguf) {
 }
 
 }  // namespace
+
+std::optional<std::string> pre_name_of(const Json& tokenizer_json) {
+  const Json asked = plain_pre_tokenizer(tokenizer_json.value("pre_tokenizer", Json()));
+  const Json& model = tokenizer_json.at("model");
+  const bool ignore_merges = model.is_object() && model.value("ignore_merges", false);
+  const Json normalizer = tokenizer_json.value("normalizer", Json());
+  for (const char* name : {"gpt-2", "llama-bpe", "smaug-bpe", "qwen2", "smollm", "tekken", "gpt-4o"}) {
+    const Pre pre = *find_pre(name);
+    const bool same_text = normalizer.is_null() || normalizer == pre.normalizer;
+    if (same_text && pre.ignore_merges == ignore_merges && plain_pre_tokenizer(pre.pre_tokenizer) == asked) return name;
+  }
+  return {};
+}
 
 GgufTokenizer read_gguf_tokenizer(const GgufFile& file) {
   GgufTokenizer gguf;

@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "io/gguf.h"
+#include "io/gguf_writer.h"
 #include "io/json.h"
+#include "neap/checkpoint.h"
 #include "neap/tokenizer.h"
 
 namespace neap {
@@ -23,15 +25,26 @@ struct GgufTokenizer {
                                     // 4 user-defined, 5 unused, 6 byte
   std::vector<float> scores;        // llama: per token; of two merges the higher score goes first
   std::vector<std::string> merges;  // gpt2: "left right", first merged first
-  std::optional<TokenId> bos, unknown;
+  std::optional<TokenId> bos, unknown, padding;
   std::vector<TokenId> ends;  // eos, then eot and eom, where given
   bool add_bos = false, add_eos = false;
   bool add_space_prefix = true;
   std::string chat_template;
 };
 
+// The inverse: from tokenizer.json and its companions beside a Hugging Face checkpoint, with `vocabulary` tokens,
+// those that the tokenizer lacks as unused ones. Throws Error(unsupported) for a tokenizer that llama.cpp has no
+// name for (a split of its own, a normalizer that it leaves out), or whose merges do not follow from scores;
+// Error(format) if it has more tokens than the vocabulary.
+GgufTokenizer gguf_tokenizer_of(const Checkpoint& checkpoint, std::int64_t vocabulary);
+// As tokenizer.* metadata.
+GgufMetadata metadata_of(const GgufTokenizer& gguf);
+
 // Throws Error(format) or Error(unsupported), naming the key.
 GgufTokenizer read_gguf_tokenizer(const GgufFile& file);
+
+// The name in tokenizer.ggml.pre of the split that a tokenizer.json asks for, or nothing.
+std::optional<std::string> pre_name_of(const Json& tokenizer_json);
 
 // Splits that are known: those whose expressions the models' own tokenizer.json files have. Of
 // these follow, where llama.cpp simplified an expression, the originals; and for Qwen2 also its

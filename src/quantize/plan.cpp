@@ -4,6 +4,7 @@
 #include <array>
 #include <set>
 
+#include "export/gguf_mix.h"
 #include "model/weights.h"
 #include "neap/error.h"
 #include "quantize/pattern.h"
@@ -39,16 +40,21 @@ void check_range(const char* name, double value, double low, double high) {
          std::to_string(value));
 }
 
-// What 4-bit formats for weights and activations have no room for.
+// What formats with a grid of their own have no room for.
 void check_format(const Recipe& recipe) {
   const auto block_scaled = block_scaled_of(recipe.scheme);
-  const std::string format = block_scaled ? name_of(*block_scaled) : "LO-BCQ";
-  if (!block_scaled) require_valid(recipe.lobcq.layout);
+  const bool gguf = recipe.scheme == Scheme::gguf;
+  const std::string format = block_scaled ? name_of(*block_scaled) : gguf ? "GGUF" : "LO-BCQ";
+  if (recipe.scheme == Scheme::lobcq) require_valid(recipe.lobcq.layout);
   if (block_scaled == BlockScaled::int4 && recipe.block_scaled.group != 64 && recipe.block_scaled.group != 128) {
     refuse("INT4 has no such groups", "64 or 128", std::to_string(recipe.block_scaled.group));
   }
-  if (recipe.method == Method::awq || recipe.method == Method::gptaq) {
-    refuse("this method is for integer grids", "rtn, gptq or ojbkq with " + format, name_of(recipe.method));
+  if (recipe.method == Method::awq || (recipe.method == Method::gptaq && !gguf)) {
+    refuse("this method is for integer grids", std::string(gguf ? "rtn, gptq, gptaq" : "rtn, gptq") + " or ojbkq with " + format,
+           name_of(recipe.method));
+  }
+  if (recipe.refits > 0 && !gguf && block_scaled != BlockScaled::int4) {
+    refuse("scales are chosen anew on integer grids and in GGUF", "refits 0 with " + format, std::to_string(recipe.refits));
   }
   if (!recipe.overrides.empty()) refuse("overrides are for integer grids", "none with " + format, recipe.overrides[0].pattern);
   if (recipe.lm_head_bits != 0) refuse(format + " keeps the head as it is", "lm_head kept", std::to_string(recipe.lm_head_bits) + " bits");
@@ -60,6 +66,7 @@ void check_settings(const Recipe& recipe) {
   check_range("ridge", recipe.ridge, 0, 100);
   check_range("paths", recipe.paths, 0, 1000);
   check_range("descent_sweeps", recipe.descent_sweeps, 0, 10000);
+  check_range("refits", recipe.refits, 0, 1000);
   check_range("samples", static_cast<double>(recipe.samples), 0, 1e9);
   check_range("seqlen", static_cast<double>(recipe.length), 2, 1e7);
   if (recipe.lm_head_bits != 0) check_range("lm_head bits", recipe.lm_head_bits, 2, 8);
@@ -91,6 +98,7 @@ GroupLayout common_layout(const Recipe& recipe, const ModelConfig& config, const
 
 // Of a scheme that has one layout for all layers.
 WeightLayout format_layout(const Recipe& recipe, const ModelConfig& config) {
+  if (recipe.scheme == Scheme::gguf) return GgufLayout{recipe.gguf.type};
   const auto format = block_scaled_of(recipe.scheme);
   if (!format) return recipe.lobcq.layout;
   if (*format != BlockScaled::int4) return Fp4Layout{*format};
@@ -120,6 +128,31 @@ void check_layout(const Module& module, const GroupLayout& layout) {
 void check_layout(const Module& module, const WeightLayout& layout) {
   if (const auto* fp4 = std::get_if<Fp4Layout>(&layout)) check_group(module, fp4->group(), ": --ignore it");
   if (const auto* grid = std::get_if<GroupLayout>(&layout)) check_group(module, grid->group, ": --ignore it");
+}
+
+// What llama.cpp's quantizer gives a matrix, or what its shape leaves of that, which the plan then tells; nothing: it
+// stays as it is.
+std::optional<GgufLayout> gguf_layout(const Recipe& recipe, const ModelConfig& config, const Module& module, Plan& plan) {
+  const DType wanted = mixed_type(recipe.gguf.type, module.name, config, recipe.method != Method::rtn);
+  const auto type = module.cols % static_cast<std::int64_t>(block_elements(wanted)) == 0
+                        ? wanted : fallback_type(wanted, module.cols);
+  if (type == wanted) return GgufLayout{wanted};
+  const std::string words = std::string(name_of(wanted)) + " holds blocks of " + std::to_string(block_elements(wanted)) +
+                            ", and rows of " + module.name + " have " + std::to_string(module.cols);
+  const std::string instead = type ? std::string(name_of(*type)) : "the source's own type";
+  if (!recipe.gguf.allow_fallback) {
+    refuse(words, "--allow-fallback, which gives it " + instead + ", or --ignore", "neither");
+  }
+  plan.fallbacks.push_back(words + ": " + instead);
+  return type ? std::optional(GgufLayout{*type}) : std::nullopt;
+}
+
+void plan_rounding(const Recipe& recipe, const ModelConfig& config, Plan& plan) {
+  std::vector<std::string> matrices = {"model.embed_tokens"};
+  if (!config.tied_head) matrices.emplace_back(kHeadModule);
+  for (const std::string& name : matrices) {
+    if (const auto layout = gguf_layout(recipe, config, {name, config.hidden}, plan)) plan.rounded[name] = *layout;
+  }
 }
 
 // Engines run q, k, v and gate, up as one matrix: a mixture in there loads nowhere.
@@ -170,6 +203,10 @@ Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
       used.insert(skip->text());
       continue;
     }
+    if (recipe.scheme == Scheme::gguf) {
+      if (const auto layout = gguf_layout(recipe, config, module, plan)) plan.layers[module.name] = *layout;
+      continue;
+    }
     if (recipe.scheme != Scheme::integer) {
       check_layout(module, plan.layout);
       plan.layers[module.name] = plan.layout;
@@ -195,8 +232,9 @@ Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
     }
   }
   if (plan.layers.empty()) refuse("every layer is ignored", "at least one to quantize", "none");
-  // Neap's own container is read by Neap alone, which fuses nothing.
-  if (recipe.scheme != Scheme::lobcq) check_fused(plan, config);
+  if (recipe.scheme == Scheme::gguf) plan_rounding(recipe, config, plan);
+  // Neap's own container is read by Neap alone, which fuses nothing; nor does llama.cpp.
+  if (recipe.scheme != Scheme::lobcq && recipe.scheme != Scheme::gguf) check_fused(plan, config);
   return plan;
 }
 

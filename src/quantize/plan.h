@@ -15,6 +15,10 @@ struct Plan {
   WeightLayout layout;        // of the layers that no override touches
   std::string layout_reason;  // why this group size, if the recipe left it open
   std::map<std::string, WeightLayout> layers;  // quantized modules by name, without those ignored
+  // Of GGUF: what is rounded besides ("model.embed_tokens", "lm_head"), and which tensors have another type than the
+  // scheme asks for because of their shape, in words.
+  std::map<std::string, GgufLayout> rounded;
+  std::vector<std::string> fallbacks;
 
   // Null for a module that is kept as it is.
   const WeightLayout* find(const std::string& module) const;
@@ -22,7 +26,7 @@ struct Plan {
 
 // Throws Error(argument): bits outside 2..8, a group size that does not divide a layer's inputs (the
 // output format cannot hold that), members of a fused group (q, k, v; gate, up) with different grids,
-// a pattern that matches nothing, values out of range.
+// a pattern that matches nothing, values out of range, a tensor whose shape a type of GGUF cannot hold.
 Plan make_plan(const Recipe& recipe, const ModelConfig& config);
 
 }  // namespace neap

@@ -9,9 +9,11 @@
 
 #include "base/parallel.h"
 #include "export/engines.h"
+#include "export/gguf_model_writer.h"
 #include "export/model_writer.h"
 #include "neap/error.h"
 #include "quantize/awq.h"
+#include "quantize/gguf.h"
 #include "quantize/walk.h"
 
 namespace neap {
@@ -117,15 +119,32 @@ std::string words_for_activations(const QuantizeOptions& options) {
          (fixed ? ", a global scale per layer from calibration" : "");
 }
 
-std::unique_ptr<const OutputFormat> output_format(const QuantizeOptions& options, const CodebookSet& codebooks) {
-  const bool lobcq = options.recipe.scheme == Scheme::lobcq;
-  const FileFormat fitting = lobcq ? FileFormat::neap : FileFormat::compressed_tensors;
+FileFormat fitting_format(Scheme scheme) {
+  switch (scheme) {
+    case Scheme::lobcq: return FileFormat::neap;
+    case Scheme::gguf: return FileFormat::gguf;
+    default: return FileFormat::compressed_tensors;
+  }
+}
+
+GgufContents gguf_contents(const Recipe& recipe, const Plan& plan) {
+  GgufContents contents{.scheme = recipe.gguf.type, .modules = {}, .rounded = plan.rounded, .round = round_to_gguf};
+  for (const auto& [module, layout] : plan.layers) contents.modules[module] = std::get<GgufLayout>(layout);
+  return contents;
+}
+
+std::unique_ptr<ModelOutput> make_output(const QuantizeOptions& options, const Weights& weights, const Plan& plan,
+                                         const CodebookSet& codebooks) {
+  const FileFormat fitting = fitting_format(options.recipe.scheme);
   if (options.format && *options.format != fitting) {
     throw Error(ErrorCode::argument, "this format does not hold the scheme " + name_of(options.recipe.scheme),
                 {.expected = name_of(fitting), .found = name_of(*options.format)});
   }
-  return lobcq ? make_neap_format(codebooks, input_scales(options))
-               : make_compressed_tensors_format(block_scaled_inputs(options.recipe));
+  ExportOptions how{.output = options.output, .overwrite = options.overwrite, .progress = options.progress};
+  if (fitting == FileFormat::gguf) return make_gguf_output(weights, gguf_contents(options.recipe, plan), std::move(how));
+  auto format = fitting == FileFormat::neap ? make_neap_format(codebooks, input_scales(options))
+                                            : make_compressed_tensors_format(block_scaled_inputs(options.recipe));
+  return std::make_unique<ModelWriter>(weights, plan.layers, std::move(format), std::move(how));
 }
 
 std::vector<QuantizeReport::Engine> engines_of(const QuantizeOptions& options, const ModelConfig& config,
@@ -133,6 +152,11 @@ std::vector<QuantizeReport::Engine> engines_of(const QuantizeOptions& options, c
   if (options.recipe.scheme == Scheme::lobcq) {
     return {{"Neap", true, ""},
             {"transformers, vLLM, SGLang, llama.cpp", false, "quant_method 'neap': nobody else runs LO-BCQ"}};
+  }
+  if (options.recipe.scheme == Scheme::gguf) {
+    return {{"llama.cpp and what is built on it", true, ""},
+            {"Neap", true, ""},
+            {"vLLM, SGLang", false, "slow paths at best: choose an integer grid for these"}};
   }
   const auto block_scaled = block_scaled_of(options.recipe.scheme);
   const bool inputs = block_scaled_inputs(options.recipe).has_value();
@@ -142,6 +166,16 @@ std::vector<QuantizeReport::Engine> engines_of(const QuantizeOptions& options, c
   for (const auto& e : integer ? engines_for(config, integer_layouts(plan)) : engines_for(*block_scaled, inputs))
     engines.push_back({e.name, e.loads, e.reason});
   return engines;
+}
+
+// The second moments of a layer's inputs are in memory as a whole, whatever the limit.
+void note_memory(const QuantizeOptions& options, QuantizeReport& report) {
+  report.peak_memory = peak_memory();
+  if (options.max_memory == 0 || report.peak_memory <= options.max_memory) return;
+  const auto mebibytes = [](std::uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; };
+  report.notes.push_back("peak memory is " + mebibytes(report.peak_memory) + ", more than the " +
+                         mebibytes(options.max_memory) +
+                         " to plan for: the second moments of the widest layer's inputs take what they take");
 }
 
 std::vector<LayerRecord> decide_layers(const Weights& weights, const Plan& plan, const TokenWindows& windows,
@@ -172,8 +206,7 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
   report.activations = words_for_activations(options);
   const bool lobcq = options.recipe.scheme == Scheme::lobcq;
   const CodebookSet codebooks = lobcq ? codebooks_of(options.recipe.lobcq) : CodebookSet{};
-  ModelWriter writer(weights, plan.layers, output_format(options, codebooks),
-                     {.output = options.output, .overwrite = options.overwrite, .progress = options.progress});
+  const std::unique_ptr<ModelOutput> writer = make_output(options, weights, plan, codebooks);
   TokenWindows windows;
   const bool scales = input_scales(options) == InputScales::fixed;
   if (options.recipe.method != Method::rtn || scales || balances(options.recipe)) {
@@ -191,21 +224,22 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
                                  .scratch = parent.string(),
                                  .progress = options.progress};
   const LayerSink sink{
-      .quantized = [&](const std::string& module, const DecidedLayer& layer) { writer.write(module, layer); },
-      .dense = [&](const std::string& name, MatrixView<const float> v) { writer.write_dense(name, v); }};
+      .quantized = [&](const std::string& module, const DecidedLayer& layer) { writer->write(module, layer); },
+      .dense = [&](const std::string& name, MatrixView<const float> v) { writer->write_dense(name, v); }};
   report.layers = decide_layers(weights, plan, windows, walk_options, sink, clock);
 
   report.bits_per_weight = mean_bits(report.layers);
-  report.file_bits_per_weight = writer.bits_per_weight();
-  report.file_bytes = writer.tensor_bytes();
+  report.file_bits_per_weight = writer->bits_per_weight();
+  report.file_bytes = writer->tensor_bytes();
   report.engines = engines_of(options, config, plan);
-  report.notes = writer.notes();
+  report.notes = plan.fallbacks;
+  report.notes.insert(report.notes.end(), writer->notes().begin(), writer->notes().end());
   report.phases = clock.phases();
   report.seconds = seconds_now() - start;
-  report.peak_memory = peak_memory();
-  writer.write_file("quantization_report.json", report.to_json());
-  writer.write_file("neap_recipe.json", options.recipe.to_json());
-  timed(clock, "writing and verifying", 0, [&] { writer.finish(); });
+  note_memory(options, report);
+  writer->write_file("quantization_report.json", report.to_json());
+  writer->write_file("neap_recipe.json", options.recipe.to_json());
+  timed(clock, "writing and verifying", 0, [&] { writer->finish(); });
   report.phases = clock.phases();
   report.seconds = seconds_now() - start;
   report.peak_memory = peak_memory();

@@ -1,5 +1,6 @@
 // Recipes: names, the --override notation, and JSON both ways.
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -17,9 +18,12 @@ constexpr std::array kMethods = {std::pair{Method::rtn, "rtn"}, std::pair{Method
                                  std::pair{Method::ojbkq, "ojbkq"}};
 constexpr std::array kSchemes = {std::pair{Scheme::integer, "integer"}, std::pair{Scheme::lobcq, "lobcq"},
                                  std::pair{Scheme::nvfp4, "nvfp4"}, std::pair{Scheme::mxfp4, "mxfp4"},
-                                 std::pair{Scheme::int4, "int4"}};
+                                 std::pair{Scheme::int4, "int4"}, std::pair{Scheme::gguf, "gguf"}};
 constexpr std::array kFormats = {std::pair{FileFormat::compressed_tensors, "compressed-tensors"},
-                                std::pair{FileFormat::neap, "neap"}};
+                                std::pair{FileFormat::neap, "neap"}, std::pair{FileFormat::gguf, "gguf"}};
+constexpr std::array kGgufTypes = {std::pair{DType::q4_0, "Q4_0"}, std::pair{DType::q4_1, "Q4_1"},
+                                   std::pair{DType::q5_0, "Q5_0"}, std::pair{DType::q5_1, "Q5_1"},
+                                   std::pair{DType::q8_0, "Q8_0"}};
 constexpr std::array kOrders = {std::pair{SolveOrder::activation, "activation"},
                                std::pair{SolveOrder::backward, "backward"},
                                std::pair{SolveOrder::forward, "forward"}};
@@ -176,12 +180,18 @@ std::string name_of(Scheme scheme) { return name_from(kSchemes, scheme); }
 std::optional<BlockScaled> block_scaled_of(Scheme scheme) {
   switch (scheme) {
     case Scheme::integer:
+    case Scheme::gguf:
     case Scheme::lobcq: return {};
     case Scheme::nvfp4: return BlockScaled::nvfp4;
     case Scheme::mxfp4: return BlockScaled::mxfp4;
     case Scheme::int4: return BlockScaled::int4;
   }
   return {};
+}
+DType gguf_type_from_name(const std::string& name) {
+  std::string upper = name;
+  std::transform(upper.begin(), upper.end(), upper.begin(), [](unsigned char c) { return std::toupper(c); });
+  return value_from(kGgufTypes, upper, "type of GGUF that Neap writes");
 }
 FileFormat format_from_name(const std::string& name) { return value_from(kFormats, name, "format"); }
 std::string name_of(FileFormat format) { return name_from(kFormats, format); }
@@ -219,6 +229,9 @@ std::string Recipe::to_json() const {
     put_lobcq(j, lobcq);
   } else if (scheme == Scheme::integer) {
     put_grid(j, *this);
+  } else if (scheme == Scheme::gguf) {
+    j["type"] = name_of(gguf.type);
+    j["allow_fallback"] = gguf.allow_fallback;
   } else {
     put_block_scaled(j, *this);
   }
@@ -233,6 +246,7 @@ std::string Recipe::to_json() const {
   j["paths"] = paths;
   j["order"] = name_of(order);
   j["descent_sweeps"] = descent_sweeps;
+  j["refits"] = refits;
   j["balance"] = balances(*this);
   return j.dump(2);
 }
@@ -247,13 +261,19 @@ Recipe Recipe::from_json(const std::string& text, const std::string& file) {
   read(j, "scheme", scheme, file);
   r.scheme = value_from(kSchemes, scheme, "scheme");
   std::set<std::string> known = {"method",    "scheme", "ignore",      "samples", "seqlen", "seed",  "precision",
-                                 "target",    "target_mix", "ridge",   "paths",   "order",  "descent_sweeps", "balance"};
+                                 "target",    "target_mix", "ridge",   "paths",   "order",  "descent_sweeps", "refits", "balance"};
   if (r.scheme == Scheme::lobcq) {
     known.insert({"block_array", "block", "num_codebooks", "codebooks", "weights_only"});
     read_lobcq(j, r.lobcq, file);
   } else if (r.scheme == Scheme::integer) {
     known.insert({"bits", "group_size", "symmetric", "overrides", "lm_head_bits"});
     read_grid(j, r, file);
+  } else if (r.scheme == Scheme::gguf) {
+    known.insert({"type", "allow_fallback"});
+    std::string type(name_of(r.gguf.type));
+    read(j, "type", type, file);
+    r.gguf.type = gguf_type_from_name(type);
+    read(j, "allow_fallback", r.gguf.allow_fallback, file);
   } else {
     known.insert("weights_only");
     if (r.scheme == Scheme::int4) known.insert("group_size");
@@ -275,6 +295,7 @@ Recipe Recipe::from_json(const std::string& text, const std::string& file) {
   read(j, "paths", r.paths, file);
   read(j, "order", order, file);
   read(j, "descent_sweeps", r.descent_sweeps, file);
+  read(j, "refits", r.refits, file);
   bool balance = false;
   read(j, "balance", balance, file);
   if (j.contains("balance")) r.balance = balance;

@@ -22,6 +22,8 @@ Json json_of(const Fp4Layout& layout) {
   return {{"format", name_of(layout.format)}, {"group_size", layout.group()}};
 }
 
+Json json_of(const GgufLayout& layout) { return {{"type", name_of(layout.type)}}; }
+
 Json json_of(const WeightLayout& layout) {
   return std::visit([](const auto& its) { return json_of(its); }, layout);
 }
@@ -37,6 +39,7 @@ Json json_of(const LayerRecord& r) {
   put_objective(objective, "greedy", r.objective_greedy);
   put_objective(objective, "paths", r.objective_paths);
   put_objective(objective, "descent", r.objective_descent);
+  put_objective(objective, "refit", r.objective_refit);
   return {{"module", r.module},
           {"shape", {r.rows, r.cols}},
           {"grid", json_of(r.layout)},
@@ -51,6 +54,7 @@ Json json_of(const LayerRecord& r) {
           {"descent_sweeps", r.sweeps},
           {"descent_moves", r.moves},
           {"unsettled_rows", r.unsettled_rows},
+          {"refitted_groups", r.refitted},
           {"seconds", r.seconds}};
 }
 

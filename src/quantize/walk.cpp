@@ -8,6 +8,7 @@
 #include "neap/error.h"
 #include "quantize/balance.h"
 #include "quantize/block_scaled.h"
+#include "quantize/gguf.h"
 #include "quantize/lobcq.h"
 #include "quantize/naming.h"
 #include "solve/layer.h"
@@ -35,6 +36,7 @@ SolveOptions solve_options(const Recipe& recipe) {
   const bool joint = recipe.method == Method::ojbkq;
   options.paths = joint ? recipe.paths : 0;
   options.descent_sweeps = joint ? recipe.descent_sweeps : 0;
+  options.refits = joint ? recipe.refits : 0;
   return options;
 }
 
@@ -53,6 +55,8 @@ LayerRecord record_of(const std::string& module, const LayerSystem& system, cons
   record.objective_greedy = r.objective_greedy;
   record.objective_paths = r.objective_paths;
   record.objective_descent = r.objective_descent;
+  record.objective_refit = r.objective_refit;
+  record.refitted = r.refitted;
   record.relative_error = r.relative_error;
   record.damping = system.report().relative_damping;
   record.factorizations = system.report().attempts;
@@ -63,7 +67,8 @@ LayerRecord record_of(const std::string& module, const LayerSystem& system, cons
   record.sweeps = r.sweeps;
   record.moves = r.moves;
   record.unsettled_rows = r.unsettled_rows;
-  record.seconds = r.grid.seconds + r.target.seconds + r.walk.seconds + r.descent.seconds + r.evaluation.seconds;
+  record.seconds = r.grid.seconds + r.target.seconds + r.walk.seconds + r.descent.seconds + r.refit.seconds +
+                   r.evaluation.seconds;
   return record;
 }
 
@@ -76,6 +81,7 @@ void book(PhaseClock& clock, const LayerReport& report) {
   book(clock, "targets", report.target);
   book(clock, "lattice walk", report.walk);
   book(clock, "descent", report.descent);
+  if (report.refit.seconds > 0) book(clock, "refits", report.refit);
   book(clock, "objectives in fp64", report.evaluation);
 }
 
@@ -103,6 +109,7 @@ QuantizedWeight round_weight(const Matrix<float>& weight, const WeightLayout& la
   if (std::holds_alternative<LobcqLayout>(layout)) return round_to_lobcq(weight, *options.codebooks);
   require_finite(weight);
   if (const auto* fp4 = std::get_if<Fp4Layout>(&layout)) return round_to_fp4(weight, *fp4, global_scale);
+  if (const auto* blocks = std::get_if<GgufLayout>(&layout)) return round_to_gguf(weight, *blocks);
   const auto& grid = std::get<GroupLayout>(layout);
   return options.recipe.scheme == Scheme::int4 ? round_to_int4(weight, grid) : round_to_nearest(weight, grid);
 }
@@ -232,6 +239,10 @@ class Walk {
         report = solution.report;
       } else if (const auto* fp4 = std::get_if<Fp4Layout>(plan_.find(module))) {
         Fp4Solution solution = solve_fp4(system, weight, *fp4, global_scale, how);
+        decided = std::move(solution.tensor);
+        report = solution.report;
+      } else if (const auto* blocks = std::get_if<GgufLayout>(plan_.find(module))) {
+        GgufSolution solution = solve_gguf(system, weight, *blocks, how, stream_key(options_.recipe.seed, module));
         decided = std::move(solution.tensor);
         report = solution.report;
       } else {

@@ -12,15 +12,25 @@
 
 namespace neap {
 
-// w^ = scale (code - zero), code in [0, 2^bits). By row and group.
+// In which numbers a file keeps the grid of a group. To the solvers all are w^ = scale (code - zero), scale > 0.
+enum class GridForm {
+  zero_points,   // a portable_scale, and an integer zero in [0, 2^bits)
+  signed_half,   // an fp16 scale of either sign before the integers [-2^(bits-1), 2^(bits-1)). A negative one is
+                 // its magnitude here, with codes that count from the other end: zero is then 2^(bits-1) - 1,
+                 // else 2^(bits-1). Of 8 bits only [-127, 127], which all readers can negate: zero is 127
+  half_minimum,  // an fp16 scale, and the fp16 number that code 0 stands for: zero is minus that over the scale,
+                 // any real number
+};
+
+// w^ = scale (code - zero), code in [0, highest]. By row and group.
 struct Grid {
-  GroupLayout layout;
+  GroupLayout layout;  // its bits and group; the rest with zero_points alone
   std::size_t cols = 0;
-  Matrix<float> scales;  // > 0, exact in bf16 and in fp16
-  Matrix<float> zeros;   // integers in [0, 2^bits)
+  Matrix<float> scales, zeros;  // as `form` has them
+  GridForm form = GridForm::zero_points;
 
   std::size_t group_width() const;  // inputs per group, the last group apart
-  int highest() const { return (1 << layout.bits) - 1; }
+  int highest() const { return (1 << layout.bits) - (form == GridForm::signed_half && layout.bits == 8 ? 2 : 1); }
 };
 
 enum class GridSearch {
@@ -29,15 +39,20 @@ enum class GridSearch {
 };
 
 // Room for a layer's scales and zeros, all 0. Throws Error(argument) for a layout out of range.
-Grid empty_grid(const GroupLayout& layout, std::size_t rows, std::size_t cols);
+Grid empty_grid(const GroupLayout& layout, std::size_t rows, std::size_t cols,
+                GridForm form = GridForm::zero_points);
 
 // The nearest value with at most 8 significant bits in fp16's normal range: it is then exact in fp16 and
 // in bf16, so that a file of either kind holds the grid that was solved on. value: finite, >= 0.
 float portable_scale(float value);
+// The nearest fp16 number, subnormal ones included, but neither infinity nor, of scales, 0.
+float half_scale(float value);  // value: finite, >= 0
+float half_minimum(float value);
 
 // weight: (rows, cols), finite. importance: cols weights >= 0 of the squared error, or empty: all 1.
-// An asymmetric range always has 0 inside. A group of zeros gets the smallest scale. Parallel over rows.
+// With zero_points an asymmetric range always has 0 inside. A group of zeros gets the smallest scale. Parallel
+// over rows.
 Grid make_grid(MatrixView<const float> weight, const GroupLayout& layout, GridSearch search,
-               std::span<const float> importance = {});
+               std::span<const float> importance = {}, GridForm form = GridForm::zero_points);
 
 }  // namespace neap

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <utility>
 
 #include "base/parallel.h"
 #include "neap/error.h"
@@ -9,6 +11,7 @@
 #include "solve/gptaq.h"
 #include "solve/klein.h"
 #include "solve/objective.h"
+#include "solve/refit.h"
 #include "solve/stopwatch.h"
 #include "solve/tile.h"
 #include "solve/walk.h"
@@ -16,11 +19,13 @@
 namespace neap {
 namespace {
 
+constexpr int kRefitSweeps = 4;
+
 void require_sound(const LayerSystem& system, MatrixView<const float> weight,
                    const SolveOptions& options) {
   NEAP_CHECK(weight.rows > 0 && weight.cols == system.inputs());
-  if (options.paths < 0 || options.descent_sweeps < 0) {
-    throw Error(ErrorCode::argument, "paths and sweeps must not be negative");
+  if (options.paths < 0 || options.descent_sweeps < 0 || options.refits < 0) {
+    throw Error(ErrorCode::argument, "paths, sweeps and refits must not be negative");
   }
   require_finite(weight);
 }
@@ -30,7 +35,7 @@ struct Tile {
   std::size_t first = 0, rows = 0;
   Matrix<float> target;
   Matrix<std::uint8_t> codes;
-  std::vector<double> at_greedy, at_paths, at_descent;  // objective by row
+  std::vector<double> at_greedy, at_paths, at_descent, at_refit;  // objective by row
   double at_rounding = 0, error = 0, energy = 0;        // summed over rows
 };
 
@@ -48,29 +53,33 @@ class LayerSolver {
     }
   }
 
-  LayerSolution solve(const GroupLayout& layout) {
+  GridSolution solve(const GroupLayout& layout, GridForm form) {
     set_targets();
-    search_grid(layout);
-    return decide();
+    search_grid(layout, form);
+    decide();
+    return finish();
   }
 
-  LayerSolution solve(const Grid& grid) {
+  GridSolution solve(const Grid& grid) {
     set_targets();
     grid_ = grid;
-    return decide();
+    decide();
+    return finish();
   }
 
  private:
-  LayerSolution decide() {
-    if (system_.options().masked_target) {
-      masked_walk();
-    } else {
-      walk();
-      if (options_.descent_sweeps > 0) descend();
-    }
-    compare();
+  void decide() {
+    compare_rounding();
+    if (system_.options().masked_target) return masked_walk();
+    walk();
+    if (options_.descent_sweeps > 0) descend();
+    for (int round = 0; round < options_.refits && refit(); ++round) continue;
+  }
+
+  GridSolution finish() {
+    measure_output();
     sum_up();
-    return {collect(), report_};
+    return {grid_, collect(), report_};
   }
 
   double walk_flops() const {  // of one path over all rows
@@ -93,9 +102,9 @@ class LayerSolver {
   }
 
   // The scales serve the targets, in the metric that is left when the other inputs make up for an error.
-  void search_grid(const GroupLayout& layout) {
+  void search_grid(const GroupLayout& layout, GridForm form) {
     const Stopwatch watch;
-    grid_ = empty_grid(layout, weight_.rows, weight_.cols);
+    grid_ = empty_grid(layout, weight_.rows, weight_.cols, form);
     parallel_for(tiles_.size(), [&](std::size_t k) {
       const Tile& tile = tiles_[k];
       Matrix<float> by_input(tile.rows, weight_.cols);
@@ -104,7 +113,7 @@ class LayerSolver {
           by_input(r, system_.input_at()[p]) = tile.target(p, r);
         }
       }
-      const Grid grid = make_grid(by_input, layout, options_.grid, system_.conditional_gram());
+      const Grid grid = make_grid(by_input, layout, options_.grid, system_.conditional_gram(), form);
       const std::size_t count = grid.scales.rows() * grid.scales.cols();
       std::copy_n(grid.scales.data(), count, grid_.scales.row(tile.first));
       std::copy_n(grid.zeros.data(), count, grid_.zeros.row(tile.first));
@@ -207,8 +216,44 @@ class LayerSolver {
     return evaluate_objective(system_, error);
   }
 
-  // What the table compares with: plain rounding, and the layer's output.
-  void compare() {
+  // A round that changes nothing is the last; returns whether this one did.
+  bool refit() {
+    const Stopwatch watch;
+    std::vector<std::int64_t> moves(tiles_.size());
+    parallel_for(tiles_.size(), [&](std::size_t k) { moves[k] = refit(tiles_[k]); });
+    const std::int64_t changed = std::accumulate(moves.begin(), moves.end(), std::int64_t{0});
+    report_.refitted += changed;
+    report_.refit.seconds += watch.seconds();
+    return changed > 0;
+  }
+
+  // Where fp32 took a row uphill after all, the row goes back to its start.
+  std::int64_t refit(Tile& tile) {
+    const std::size_t groups = grid_.scales.cols();
+    const Matrix<std::uint8_t> codes = tile.codes;
+    const std::size_t begin = tile.first * groups, end = begin + tile.rows * groups;
+    const std::vector<float> scales(grid_.scales.data() + begin, grid_.scales.data() + end);
+    const std::vector<float> zeros(grid_.zeros.data() + begin, grid_.zeros.data() + end);
+    const std::int64_t moves = refit_tile(system_, grid_, tile.first, tile.target, tile.codes, kRefitSweeps);
+    if (options_.descent_sweeps > 0) {
+      descend_tile(system_, grid_of(tile), tile.target, tile.codes, options_.descent_sweeps);
+    }
+    const std::vector<double>& before =
+        !tile.at_refit.empty() ? tile.at_refit : !tile.at_descent.empty() ? tile.at_descent : tile.at_paths;
+    std::vector<double> after = objective(tile);
+    for (std::size_t r = 0; r < tile.rows; ++r) {
+      if (after[r] <= before[r]) continue;
+      after[r] = before[r];
+      for (std::size_t p = 0; p < weight_.cols; ++p) tile.codes(p, r) = codes(p, r);
+      std::copy_n(scales.data() + r * groups, groups, grid_.scales.row(tile.first + r));
+      std::copy_n(zeros.data() + r * groups, groups, grid_.zeros.row(tile.first + r));
+    }
+    tile.at_refit = std::move(after);
+    return moves;
+  }
+
+  // What plain rounding of the weight to the same grid would leave.
+  void compare_rounding() {
     const Stopwatch watch;
     parallel_for(tiles_.size(), [&](std::size_t k) {
       Tile& tile = tiles_[k];
@@ -219,12 +264,23 @@ class LayerSolver {
       round_tile(grid, weight, rounded);
       subtract_weights(grid, rounded, tile.target, error);
       for (const double v : estimate_objective(system_, error)) tile.at_rounding += v;
-      subtract_weights(grid, tile.codes, weight, error);
+    });
+    report_.evaluation.seconds += watch.seconds();
+    report_.evaluation.flops += walk_flops();
+  }
+
+  void measure_output() {
+    const Stopwatch watch;
+    parallel_for(tiles_.size(), [&](std::size_t k) {
+      Tile& tile = tiles_[k];
+      Matrix<float> weight(weight_.cols, tile.rows), error(weight_.cols, tile.rows);
+      load_tile(weight_, tile.first, system_.input_at(), weight);
+      subtract_weights(grid_of(tile), tile.codes, weight, error);
       tile.error = output_energy(system_, error);
       tile.energy = output_energy(system_, weight);
     });
     report_.evaluation.seconds += watch.seconds();
-    report_.evaluation.flops += 3 * walk_flops();
+    report_.evaluation.flops += 2 * walk_flops();
   }
 
   void sum_up() {
@@ -239,6 +295,7 @@ class LayerSolver {
     report_.objective_greedy = sum(&Tile::at_greedy);
     if (!report_.coordinates_sampled.empty()) report_.objective_paths = sum(&Tile::at_paths);
     if (!tiles_[0].at_descent.empty()) report_.objective_descent = sum(&Tile::at_descent);
+    if (!tiles_[0].at_refit.empty()) report_.objective_refit = sum(&Tile::at_refit);
   }
 
   double sum(std::vector<double> Tile::*values) const {
@@ -249,7 +306,7 @@ class LayerSolver {
     return total;
   }
 
-  QuantizedTensor collect() const;
+  std::vector<std::uint8_t> collect() const;
 
   const LayerSystem& system_;
   MatrixView<const float> weight_;
@@ -260,10 +317,22 @@ class LayerSolver {
   LayerReport report_;
 };
 
-QuantizedTensor empty_tensor(const Grid& grid) {
+std::vector<std::uint8_t> LayerSolver::collect() const {
+  std::vector<std::uint8_t> collected(weight_.rows * weight_.cols);
+  for (const Tile& tile : tiles_) {
+    for (std::size_t r = 0; r < tile.rows; ++r) {
+      std::uint8_t* codes = collected.data() + (tile.first + r) * weight_.cols;
+      for (std::size_t p = 0; p < weight_.cols; ++p) {
+        codes[system_.input_at()[p]] = tile.codes(p, r);
+      }
+    }
+  }
+  return collected;
+}
+
+QuantizedTensor to_tensor(const Grid& grid, std::vector<std::uint8_t> codes) {
   QuantizedTensor tensor{grid.layout, static_cast<std::int64_t>(grid.scales.rows()),
-                         static_cast<std::int64_t>(grid.cols), {}, {}, {}};
-  tensor.codes.resize(grid.scales.rows() * grid.cols);
+                         static_cast<std::int64_t>(grid.cols), std::move(codes), {}, {}};
   tensor.scales.assign(grid.scales.data(),
                        grid.scales.data() + grid.scales.rows() * grid.scales.cols());
   if (!grid.layout.symmetric) {
@@ -273,17 +342,8 @@ QuantizedTensor empty_tensor(const Grid& grid) {
   return tensor;
 }
 
-QuantizedTensor LayerSolver::collect() const {
-  QuantizedTensor tensor = empty_tensor(grid_);
-  for (const Tile& tile : tiles_) {
-    for (std::size_t r = 0; r < tile.rows; ++r) {
-      std::uint8_t* codes = tensor.codes.data() + (tile.first + r) * weight_.cols;
-      for (std::size_t p = 0; p < weight_.cols; ++p) {
-        codes[system_.input_at()[p]] = tile.codes(p, r);
-      }
-    }
-  }
-  return tensor;
+LayerSolution to_layer(GridSolution solution) {
+  return {to_tensor(solution.grid, std::move(solution.codes)), std::move(solution.report)};
 }
 
 }  // namespace
@@ -302,15 +362,24 @@ void require_finite(MatrixView<const float> weight) {
 LayerSolution solve_layer(const LayerSystem& system, MatrixView<const float> weight,
                           const GroupLayout& layout, const SolveOptions& options,
                           std::uint64_t key) {
+  return to_layer(solve_layer_in_form(system, weight, layout, GridForm::zero_points, options, key));
+}
+
+GridSolution solve_layer_in_form(const LayerSystem& system, MatrixView<const float> weight,
+                                 const GroupLayout& layout, GridForm form, const SolveOptions& options,
+                                 std::uint64_t key) {
   require_sound(system, weight, options);
-  return LayerSolver(system, weight, options, key).solve(layout);
+  return LayerSolver(system, weight, options, key).solve(layout, form);
 }
 
 LayerSolution solve_on_grid(const LayerSystem& system, MatrixView<const float> weight,
                             const Grid& grid, const SolveOptions& options, std::uint64_t key) {
   NEAP_CHECK(grid.cols == weight.cols && grid.scales.rows() == weight.rows);
+  NEAP_CHECK(grid.form == GridForm::zero_points);
   require_sound(system, weight, options);
-  return LayerSolver(system, weight, options, key).solve(grid);
+  SolveOptions given = options;
+  given.refits = 0;
+  return to_layer(LayerSolver(system, weight, given, key).solve(grid));
 }
 
 QuantizedTensor round_to_nearest(MatrixView<const float> weight, const GroupLayout& layout,
@@ -320,9 +389,14 @@ QuantizedTensor round_to_nearest(MatrixView<const float> weight, const GroupLayo
 }
 
 QuantizedTensor round_to_grid(MatrixView<const float> weight, const Grid& grid) {
+  NEAP_CHECK(grid.form == GridForm::zero_points);
+  return to_tensor(grid, nearest_codes(weight, grid));
+}
+
+std::vector<std::uint8_t> nearest_codes(MatrixView<const float> weight, const Grid& grid) {
   NEAP_CHECK(grid.cols == weight.cols && grid.scales.rows() == weight.rows);
   require_finite(weight);
-  QuantizedTensor tensor = empty_tensor(grid);
+  std::vector<std::uint8_t> nearest(weight.rows * weight.cols);
   const std::size_t rows = rows_per_tile(weight.rows);
   std::vector<std::uint32_t> natural(weight.cols);
   for (std::size_t c = 0; c < weight.cols; ++c) natural[c] = static_cast<std::uint32_t>(c);
@@ -334,11 +408,11 @@ QuantizedTensor round_to_grid(MatrixView<const float> weight, const Grid& grid) 
     round_tile(TileGrid(grid, first, count, natural), values, codes);
     for (std::size_t r = 0; r < count; ++r) {
       for (std::size_t c = 0; c < weight.cols; ++c) {
-        tensor.codes[(first + r) * weight.cols + c] = codes(c, r);
+        nearest[(first + r) * weight.cols + c] = codes(c, r);
       }
     }
   });
-  return tensor;
+  return nearest;
 }
 
 }  // namespace neap

@@ -22,10 +22,10 @@ NEAP_MULTIVERSION
 void propose_entry(const float* gradient, float curvature, const float* value, const float* scale,
                    const float* inverse, const TableSteps& table, std::size_t rows, float* __restrict entry,
                    float* __restrict step, float* __restrict change, float* __restrict least) {
+  const TableSteps steps = table;  // whose reading cannot fault, so that the loop has no branches
   for (std::size_t r = 0; r < rows; ++r) {
     const float wish = (value[r] + gradient[r] / curvature) * inverse[r];
-    float e = table.first;
-    for (std::size_t k = 0; k + 1 < kTableEntries; ++k) e += wish > table.middle[k] ? table.step[k] : 0.0f;
+    const float e = steps.nearest(wish);
     const float d = scale[r] * e - value[r];
     entry[r] = e;
     step[r] = d;

@@ -41,6 +41,12 @@ class TableTile {
 // whose middle lies below the value.
 struct TableSteps {
   explicit TableSteps(const Table& table);
+  // The entry nearest to `value`; of two equally near ones the lower.
+  float nearest(float value) const {
+    float entry = first;
+    for (std::size_t k = 0; k + 1 < kTableEntries; ++k) entry += value > middle[k] ? step[k] : 0.0f;
+    return entry;
+  }
   float first;
   float middle[kTableEntries - 1], step[kTableEntries - 1];
 };

@@ -20,10 +20,10 @@ NEAP_MULTIVERSION
 void decide_entry(const float* target, const float* carry, const float* scale, const float* inverse,
                   const TableSteps& table, float pivot, std::size_t rows, float* __restrict entry,
                   float* __restrict error, float* __restrict score) {
+  const TableSteps steps = table;  // whose reading cannot fault, so that the loop has no branches
   for (std::size_t r = 0; r < rows; ++r) {
     const float centre = target[r] + carry[r], value = centre * inverse[r];
-    float e = table.first;
-    for (std::size_t k = 0; k + 1 < kTableEntries; ++k) e += value > table.middle[k] ? table.step[k] : 0.0f;
+    const float e = steps.nearest(value);
     const float weight = scale[r] * e, distance = centre - weight;
     entry[r] = e;
     error[r] = target[r] - weight;

@@ -514,7 +514,8 @@ class Lobcq(CliTest):
         self.assert_fails(run(*lobcq, "--method", "awq"), "awq", "ojbkq")
         self.assert_fails(run(*lobcq, "--method", "gptaq"), "gptaq", "ojbkq")
         self.assert_fails(run(*lobcq, "--format", "compressed-tensors"), "neap")
-        self.assert_fails(run(*lobcq, "--format", "gguf"), "gguf", "compressed-tensors, neap")
+        self.assert_fails(run(*lobcq, "--format", "gguf"), "found gguf", "expected neap")
+        self.assert_fails(run(*lobcq, "--format", "ggml"), "ggml", "compressed-tensors, neap, gguf")
         self.assert_fails(run(*lobcq, "--block-array", 48), "48")
         self.assert_fails(run(*lobcq, "--num-codebooks", 4), self.books, "4 codebooks", "8 codebooks")
         self.assert_fails(run(*arguments, "--weights-only"), "--weights-only", "LOBCQ, NVFP4")
@@ -605,6 +606,39 @@ class BlockScaled(CliTest):
             self.assert_fails(run(*arguments[:4], "--scheme", scheme, "--method", "rtn"), "down_proj", "divisor of 44")
         self.assert_fails(run(*arguments, "--scheme", "INT4", "--group-size", 32), "INT4", "64 or 128")
         self.assert_fails(run(*arguments, "--scheme", "INT4", "--group-size", 128), "divisor of 64")
+        self.assertEqual(list(self.folder.glob("bad*")), [])
+
+
+class Gguf(CliTest):
+    """On a model whose down projections have 44 inputs, which are no whole block."""
+
+    def quantize(self, name, *arguments):
+        out = self.folder / name
+        report = self.json_of("quantize", self.model, "-o", out, "--scheme", "GGUF:q4_0", *arguments)
+        return out, report
+
+    def test_outputs_are_models_like_any_other(self):
+        out, report = self.quantize("gguf", "--calib", self.text, "--seqlen", 128, "--allow-fallback", "--refit", 1)
+        self.assertEqual(report["bits_per_weight"]["quantized_layers"], 4.5)
+        self.assertEqual(sorted(p.name for p in out.iterdir()), ["gguf.gguf", "neap_recipe.json", "quantization_report.json"])
+        self.assertTrue(any("down_proj have 44" in note for note in report["notes"]), report["notes"])
+        for model in (out, out / "gguf.gguf"):
+            self.assertEqual(self.json_of("inspect", model)["architecture"], "llama")
+            self.assertEqual(run("generate", model, "-p", "a", "-n", 3).returncode, 0)
+        evaluated = self.json_of("eval", out, "--reference", self.model, "--text", self.text, "--window", 128, "--windows", 20)
+        self.assertLess(evaluated["kl"]["mean"], 0.5)
+        again, _ = self.quantize("gguf", "--overwrite", "--method", "rtn", "--allow-fallback", "--ignore", "re:.*down_proj")
+        self.assertEqual(json.loads((again / "neap_recipe.json").read_text())["type"], "Q4_0")
+
+    def test_what_does_not_go_together(self):
+        command = ("quantize", self.model, "-o", self.folder / "bad", "--method", "rtn")
+        self.assert_fails(run(*command, "--scheme", "GGUF:Q4_0"), "model.layers.0.mlp.down_proj", "--allow-fallback")
+        self.assert_fails(run(*command, "--scheme", "GGUF:Q4_X"), "Q4_X", "Q4_0, Q4_1")
+        self.assert_fails(run(*command, "--scheme", "GGUF:Q4_0", "--bits", 4), "--bits", "GGUF")
+        self.assert_fails(run(*command, "--allow-fallback"), "--allow-fallback", "GGUF")
+        self.assert_fails(run(*command, "--scheme", "LOBCQ", "--refit", 1), "--refit", "LOBCQ")
+        self.assert_fails(run(*command[:3], self.folder / "bad.gguf", "--method", "rtn", "--scheme", "GGUF:Q4_0", "--allow-fallback"),
+                          "a directory is written")
         self.assertEqual(list(self.folder.glob("bad*")), [])
 
 

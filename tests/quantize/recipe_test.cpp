@@ -35,10 +35,21 @@ TEST(Recipe, JsonHoldsEverySetting) {
   r.paths = 2;
   r.order = SolveOrder::forward;
   r.descent_sweeps = 3;
+  r.refits = 1;
   r.balance = true;
   const std::string json = r.to_json();
   EXPECT_EQ(Recipe::from_json(json, "r.json").to_json(), json);
   EXPECT_NE(json, Recipe{}.to_json());
+}
+
+TEST(Recipe, JsonHoldsEverySettingOfGguf) {
+  Recipe r;
+  r.scheme = Scheme::gguf;
+  r.gguf = {DType::q5_1, true};
+  const std::string json = r.to_json();
+  EXPECT_EQ(Recipe::from_json(json, "r.json").to_json(), json);
+  EXPECT_EQ(Recipe::from_json(json, "r.json").gguf.type, DType::q5_1);
+  EXPECT_NE(error_of([&] { gguf_type_from_name("Q4_K"); }).find("Q4_0, Q4_1"), std::string::npos);
 }
 
 TEST(Recipe, BalancesWhereLatticeDecodingMeetsRoundedActivations) {

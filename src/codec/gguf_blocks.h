@@ -1,0 +1,44 @@
+// Weights in the block types of GGUF, as fields and as bytes. The layouts, byte by byte: docs/formats/gguf.md;
+// the arithmetic is that of io/dequantize.h, operation by operation.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "neap/codec.h"
+#include "neap/matrix.h"
+
+namespace neap {
+
+// A row is a whole number of blocks of block_elements(layout.type). With n a code, d its block's scale, m its
+// minimum and s the scale of its 16 within the block, a weight is
+//   Q4_0, Q5_0, Q8_0   d (n - 8), d (n - 16), d (n - 128)
+//   Q4_1, Q5_1         d n + m
+//   Q6_K               (d s) (n - 32)
+struct GgufTensor {
+  GgufLayout layout;
+  std::int64_t rows = 0, cols = 0;
+  std::vector<std::uint8_t> codes;       // (rows, cols), each below 2^bits
+  std::vector<float> scales;             // (rows, blocks), exact in fp16, finite, of either sign
+  std::vector<float> minima;             // (rows, blocks), exact in fp16, finite; of Q4_1 and Q5_1, else empty
+  std::vector<std::int8_t> sub_scales;   // (rows, cols / 16), of Q6_K, else empty
+
+  bool operator==(const GgufTensor&) const = default;
+};
+
+// Whether GgufTensor holds the type.
+bool is_gguf_block(DType type);
+// Bits of a code.
+int code_bits(const GgufLayout& layout);
+bool has_minima(const GgufLayout& layout);
+
+// The rows one after another, as they lie in a file. NEAP_CHECKs every promise of GgufTensor.
+std::vector<std::byte> encode_gguf_blocks(const GgufTensor& tensor);
+
+// Rows [first, first + count). out: (count, cols).
+void dequantize(const GgufTensor& tensor, std::int64_t first, std::int64_t count, MatrixView<float> out);
+
+double bits_per_weight(const GgufLayout& layout, std::int64_t rows, std::int64_t cols);
+
+}  // namespace neap

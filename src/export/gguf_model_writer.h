@@ -1,0 +1,34 @@
+// A quantized model as one GGUF in a directory of its own. Streamed: one module in memory at a time. The format,
+// byte by byte: docs/formats/gguf.md.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "codec/gguf_blocks.h"
+#include "export/model_output.h"
+#include "export/model_writer.h"
+
+namespace neap {
+
+// Rows of a matrix that no solver decides, in a block type.
+using GgufRounding = std::function<GgufTensor(MatrixView<const float> rows, const GgufLayout& layout)>;
+
+struct GgufContents {
+  DType scheme = DType::q4_0;  // what the file is called by
+  // Modules that write() will bring, by name.
+  std::map<std::string, GgufLayout> modules;
+  // "model.embed_tokens", "lm_head": rounded by `round`, some thousand rows at a time.
+  std::map<std::string, GgufLayout> rounded;
+  GgufRounding round;
+};
+
+// options.output: a directory that does not exist yet; the file in it is called NAME.gguf after it. Tensors in
+// neither list keep the source's type, vectors become F32; those of a GGUF source are copied byte for byte. Rows of q
+// and k go where llama.cpp has them. Throws as ModelWriter does, Error(unsupported) as gguf_metadata does, and
+// Error(argument) for a shape that a layout's blocks do not divide.
+std::unique_ptr<ModelOutput> make_gguf_output(const Weights& weights, GgufContents contents, ExportOptions options);
+
+}  // namespace neap

@@ -1,0 +1,24 @@
+// GGUF's block types, in which solver and format meet: grids in the numbers that a block stores.
+#pragma once
+
+#include <cstdint>
+
+#include "codec/gguf_blocks.h"
+#include "solve/layer.h"
+
+namespace neap {
+
+struct GgufSolution {
+  GgufTensor tensor;
+  LayerReport report;
+};
+
+// As solve_layer. layout: not Q6_K, whose scales of scales no solver knows.
+GgufSolution solve_gguf(const LayerSystem& system, MatrixView<const float> weight, const GgufLayout& layout,
+                        const SolveOptions& options, std::uint64_t key);
+
+// The nearest codes under scales (and minima) of least squared error, or close to it. Throws Error(data) for a
+// weight that is not finite.
+GgufTensor round_to_gguf(MatrixView<const float> weight, const GgufLayout& layout);
+
+}  // namespace neap

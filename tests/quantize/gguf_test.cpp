@@ -1,0 +1,158 @@
+#include "quantize/gguf.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <limits>
+
+#include "model/weights.h"
+#include "neap/quantize.h"
+#include "quantize/plan.h"
+#include "support/expect_error.h"
+#include "support/random_matrix.h"
+#include "support/tiny_model.h"
+
+namespace neap {
+namespace {
+
+double squared_error(const Matrix<float>& weight, const GgufTensor& tensor) {
+  Matrix<float> rounded(weight.rows(), weight.cols());
+  dequantize(tensor, 0, tensor.rows, rounded);
+  double sum = 0;
+  for (std::size_t i = 0; i < weight.rows() * weight.cols(); ++i) {
+    sum += std::pow(static_cast<double>(weight.data()[i]) - rounded.data()[i], 2);
+  }
+  return sum;
+}
+
+// The scale of the block's largest magnitude, as ggml's plain quantizers choose it.
+double plain_error(const Matrix<float>& weight, std::size_t block, int low) {
+  double sum = 0;
+  for (std::size_t first = 0; first < weight.rows() * weight.cols(); first += block) {
+    const float* w = weight.data() + first;
+    const float most = *std::max_element(w, w + block, [](float a, float b) { return std::abs(a) < std::abs(b); });
+    const double scale = most / low;
+    for (std::size_t i = 0; i < block; ++i) {
+      const double code = std::clamp(std::nearbyint(w[i] / scale), double(low), double(-low - 1));
+      sum += std::pow(scale * code - w[i], 2);
+    }
+  }
+  return sum;
+}
+
+TEST(RoundToGguf, IsBetterThanTheScaleOfTheLargestWeight) {
+  const Matrix<float> weight = random_matrix(16, 512, 1);
+  EXPECT_LT(squared_error(weight, round_to_gguf(weight, {DType::q4_0})), 0.95 * plain_error(weight, 32, -8));
+  EXPECT_LT(squared_error(weight, round_to_gguf(weight, {DType::q5_0})), 0.95 * plain_error(weight, 32, -16));
+  // Sub-scales of 8 bits cost little of what groups of 16 gain.
+  EXPECT_LT(squared_error(weight, round_to_gguf(weight, {DType::q6_k})), plain_error(weight, 16, -32));
+}
+
+TEST(RoundToGguf, MoreBitsAreNeverWorse) {
+  const Matrix<float> weight = random_matrix(8, 256, 2);
+  double before = std::numeric_limits<double>::infinity();
+  for (const DType type : {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q6_k, DType::q8_0}) {
+    const double error = squared_error(weight, round_to_gguf(weight, {type}));
+    EXPECT_LT(error, before) << name_of(type);
+    before = error;
+  }
+}
+
+TEST(RoundToGguf, ConstantAndZeroBlocksAreHeldExactly) {
+  Matrix<float> weight(2, 256);
+  for (std::size_t c = 0; c < 256; ++c) weight(1, c) = 0.25f;
+  for (const DType type : {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0, DType::q6_k}) {
+    const GgufTensor tensor = round_to_gguf(weight, {type});
+    Matrix<float> rounded(2, 256);
+    dequantize(tensor, 0, 2, rounded);
+    for (std::size_t c = 0; c < 256; ++c) {
+      EXPECT_NEAR(rounded(0, c), 0, 1e-12) << name_of(type);
+      EXPECT_NEAR(rounded(1, c), 0.25f, 2e-4f) << name_of(type);
+    }
+  }
+}
+
+TEST(RoundToGguf, AWeightThatIsNoNumberIsRefused) {
+  Matrix<float> weight(1, 32);
+  weight(0, 3) = NAN;
+  EXPECT_ERROR(round_to_gguf(weight, {DType::q4_0}), ErrorCode::data, "column 3");
+}
+
+class QuantizeToGguf : public testing::Test {
+ protected:
+  QuantizeOptions options(const std::string& output, DType type, Method method) {
+    QuantizeOptions o;
+    std::string text;
+    for (int i = 0; i < 60; ++i) text += "Line " + std::to_string(i * i) + " of the calibration text.\n";
+    o.calibration_files = {folder_.write("text.txt", text)};
+    o.recipe.scheme = Scheme::gguf;
+    o.recipe.gguf = {type, true};
+    o.recipe.method = method;
+    o.recipe.length = 64;
+    o.recipe.refits = method == Method::ojbkq ? 1 : 0;
+    o.output = folder_ / output;
+    o.threads = 2;
+    return o;
+  }
+  Checkpoint model() {
+    const std::string path = folder_ / "llama2";
+    return Checkpoint::open(std::filesystem::exists(path) ? path : test::tiny_model(folder_, "llama2"));
+  }
+  static std::string contents(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  }
+
+  test::TempFolder folder_;
+};
+
+TEST_F(QuantizeToGguf, EveryTypeAndMethodWritesAModelThatRuns) {
+  for (const DType type : {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0}) {
+    for (const Method method : {Method::rtn, Method::gptq, Method::gptaq, Method::ojbkq}) {
+      const std::string name = std::string(name_of(type)) + name_of(method);
+      const QuantizeReport report = quantize(model(), options(name, type, method));
+      EXPECT_EQ(report.layers.size(), 12u);  // all but down_proj, whose rows are of 44
+      EXPECT_FALSE(report.notes.empty());
+      const Checkpoint output = Checkpoint::open(report.output);
+      EXPECT_EQ(output.info("blk.0.attn_q.weight").type, type);
+      EXPECT_EQ(output.info("blk.0.ffn_down.weight").type, DType::f32);
+      const auto runs = load_model(output);
+      const std::vector<TokenId> tokens(12, 70);
+      Matrix<float> states(12, 64);
+      runs->forward(tokens, 12, states);
+      for (std::size_t i = 0; i < 12 * 64; ++i) ASSERT_TRUE(std::isfinite(states.data()[i]));
+    }
+  }
+}
+
+TEST_F(QuantizeToGguf, ThreadCountDoesNotChangeTheBytes) {
+  QuantizeOptions one = options("a/m", DType::q4_0, Method::ojbkq), three = options("b/m", DType::q4_0, Method::ojbkq);
+  one.threads = 1;
+  three.threads = 3;
+  quantize(model(), one);
+  quantize(model(), three);
+  EXPECT_EQ(contents(one.output + "/m.gguf"), contents(three.output + "/m.gguf"));
+}
+
+TEST_F(QuantizeToGguf, AShapeThatATypeCannotHoldIsAnErrorUnlessAllowed) {
+  QuantizeOptions o = options("out", DType::q4_0, Method::rtn);
+  o.recipe.gguf.allow_fallback = false;
+  EXPECT_ERROR(quantize(model(), o), ErrorCode::argument, "model.layers.0.mlp.down_proj have 44");
+  EXPECT_FALSE(std::filesystem::exists(o.output));
+}
+
+TEST_F(QuantizeToGguf, WhatTheFormatHasNoRoomForIsRefused) {
+  QuantizeOptions awq = options("out", DType::q4_0, Method::awq), head = options("out", DType::q4_0, Method::rtn), other = head;
+  head.recipe.lm_head_bits = 4;
+  other.format = FileFormat::compressed_tensors;
+  EXPECT_ERROR(quantize(model(), awq), ErrorCode::argument, "GGUF");
+  EXPECT_ERROR(quantize(model(), head), ErrorCode::argument, "GGUF");
+  EXPECT_ERROR(quantize(model(), other), ErrorCode::argument, "gguf");
+}
+
+}  // namespace
+}  // namespace neap
