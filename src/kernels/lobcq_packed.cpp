@@ -51,6 +51,17 @@ LobcqShape make_shape(const LobcqLayout& layout, std::int64_t cols, const Codebo
   return shape;
 }
 
+// At most eight codes, a byte each, 0 for those that are missing.
+std::uint64_t load_codes(const std::uint8_t* codes, std::size_t count) {
+  std::uint64_t eight = 0;
+  if (count >= 8) {
+    std::memcpy(&eight, codes, 8);
+  } else {
+    std::memcpy(&eight, codes, count);
+  }
+  return eight;
+}
+
 }  // namespace
 
 PackedLobcq::PackedLobcq(const LobcqTensor& tensor, const Codebooks& codebooks)
@@ -83,10 +94,10 @@ void PackedLobcq::pack(const LobcqTensor& tensor, std::size_t panel) {
       words[places.words - 1] |= std::uint32_t{tensor.scales[row * shape_.arrays + a]} << 24;
       for (std::size_t w = 0; w < places.words; ++w)
         std::memcpy(header + w * kVectorBytes, &words[w], 4);
-      for (std::size_t c = first; c < last; ++c) {
-        const std::size_t at = c - first;
-        codes[at / 8 * kVectorBytes + at % 4] |=
-            static_cast<std::uint8_t>(tensor.codes[row * cols_ + c] << (at % 8 / 4 * 4));
+      for (std::size_t c = first; c < last; c += 8) {
+        const std::uint64_t eight = load_codes(tensor.codes.data() + row * cols_ + c, last - c);
+        const auto bytes = static_cast<std::uint32_t>(eight | eight >> 28);
+        std::memcpy(codes + (c - first) / 8 * kVectorBytes, &bytes, sizeof bytes);
       }
     }
   }
