@@ -81,8 +81,8 @@ ensure_peers() {
   cmp -s "$list" "$venv/installed.txt" && return
   say "installing the judges (PyTorch, transformers, ...) into $venv"
   ensure_venv "$venv"
-  # PyTorch first and from its own index: PyPI's build brings CUDA along.
-  "$venv/bin/pip" install --quiet --disable-pip-version-check --extra-index-url "$TORCH_INDEX" \
+  # PyTorch first and from its own index, PyPI's build brings CUDA along; what it needs comes from PyPI, with the rest.
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --extra-index-url "$TORCH_INDEX" \
     "$(grep '^torch==' "$list")" || die "could not install PyTorch"
   "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$list" || die "could not install the judges"
   cp "$list" "$venv/installed.txt"

@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Four bits for weights and activations: LO-BCQ and its rivals on equal terms.
+
+    pip install tokenizers
+    bench/lobcq.py --model DIR --calib FILE --text FILE --out FOLDER
+
+Same model, same calibration tokens, one evaluator. Calibration windows are bench/quality.py's first draw. Each row is a model
+quantized in one way and measured three times: its weights alone (activations in 16 bits), its activations alone (in the row's
+format, on weights in 16 bits), and both. Rows that balance the model first (docs/algorithms/lobcq.md) show their
+activations alone on the balanced model with weights of 8 bits, which is what can be written of it.
+"gap" is log(perplexity / full precision's).
+
+Each figure's report stands in FOLDER/*.json; what is there is not repeated. The table (Markdown) is printed and
+written to FOLDER/lobcq.md.
+"""
+import argparse
+import json
+import math
+import pathlib
+import shutil
+
+import quality
+
+ROWS = {  # options of `neap quantize`, format of activations alone, whether the model is balanced for that
+    "INT4, groups of 64, rounding": (["--scheme", "INT4", "--method", "rtn"], "int4", False),
+    "MXFP4, rounding": (["--scheme", "MXFP4", "--method", "rtn"], "mxfp4", False),
+    "NVFP4, rounding": (["--scheme", "NVFP4", "--method", "rtn"], "nvfp4", False),
+    "NVFP4, lattice decoding": (["--scheme", "NVFP4", "--no-balance"], "nvfp4", False),
+    "NVFP4, + balancing": (["--scheme", "NVFP4"], "nvfp4", True),
+    "LO-BCQ, rounding": (["--scheme", "LOBCQ", "--method", "rtn"], "lobcq", False),
+    "LO-BCQ, rounding, balancing": (["--scheme", "LOBCQ", "--method", "rtn", "--balance"], "lobcq", True),
+    "LO-BCQ, lattice decoding": (["--scheme", "LOBCQ", "--no-balance"], "lobcq", False),
+    "LO-BCQ, + balancing (the default)": (["--scheme", "LOBCQ"], "lobcq", True),
+}
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="Hugging Face directory, off the grid")
+    parser.add_argument("--calib", type=pathlib.Path, required=True, help="UTF-8 text to calibrate on")
+    parser.add_argument("--text", type=pathlib.Path, required=True, help="UTF-8 text to evaluate on")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the results")
+    parser.add_argument("--neap", default="build/release/cli/neap", help="the program (default: build/release/cli/neap)")
+    parser.add_argument("--samples", type=int, default=12, help="calibration windows")
+    parser.add_argument("--seqlen", type=int, default=2048, help="tokens of a calibration window")
+    parser.add_argument("--windows", type=int, help="evaluate on the first so many windows only")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW",
+                        help="of: " + "; ".join(ROWS))
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    arguments.draws = 1
+    return arguments
+
+
+def cached(arguments, name, work):
+    path = arguments.out / ("".join(c if c.isalnum() else "-" for c in name) + ".json")
+    if not path.exists():
+        path.write_text(json.dumps(work(), indent=1))
+    return json.loads(path.read_text())
+
+
+def quantize(arguments, *options):
+    output = arguments.out / "model"
+    shutil.rmtree(output, ignore_errors=True)
+    report = quality.neap(arguments, "quantize", arguments.model, "-o", output, *options,
+                          "--calib", arguments.out / "draw0.jsonl")
+    return output, report
+
+
+def evaluate(arguments, model, *options):
+    limit = ["--windows", arguments.windows] if arguments.windows else []
+    return quality.neap(arguments, "eval", model, "--reference", arguments.model, "--text", arguments.text, *limit, *options)
+
+
+def measure_row(arguments, options):
+    output, report = quantize(arguments, *options)
+    return {"report": report, "weights": evaluate(arguments, output, "--activations", "keep"),
+            "both": evaluate(arguments, output)}
+
+
+def measure_activations(arguments, form, balanced):
+    model = arguments.model
+    if balanced:
+        model, _ = quantize(arguments, "--bits", "8", "--method", "rtn", "--balance")
+    return evaluate(arguments, model, "--activations", form)
+
+
+def row_cells(arguments, row):
+    options, form, balanced = ROWS[row]
+    figures = cached(arguments, row, lambda: measure_row(arguments, options))
+    figures["activations"] = cached(arguments, f"activations {form}" + (" balanced" if balanced else ""),
+                                    lambda: measure_activations(arguments, form, balanced))
+    cells = [f"{figures['report']['bits_per_weight']['quantized_layers']:.2f}"]
+    for part in ("weights", "activations", "both"):
+        perplexity, full = figures[part]["perplexity"], figures[part]["reference_perplexity"]
+        cells += [f"{perplexity:.2f}", f"{math.log(perplexity / full):.3f}"]
+    return [row, *cells, f"{figures['both']['kl']['mean']:.3f}", f"{figures['report']['seconds']:.0f} s"], full
+
+
+def main():
+    arguments = parse_arguments()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    quality.write_draws(arguments)
+    lines = ["| | bits | weights alone | gap | activations alone | gap | both | gap | KL (nats) | time |", "|" + "---|" * 10]
+    print("\n".join(lines), flush=True)
+    for row in arguments.rows:
+        cells, full = row_cells(arguments, row)
+        lines.append("| " + " | ".join(cells) + " |")
+        print(lines[-1], flush=True)
+    print(f"\nFull precision: {full:.2f}")
+    (arguments.out / "lobcq.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
