@@ -173,7 +173,7 @@ void add_options(CLI::App& app, QuantizeCommand& c) {
       ->required()
       ->type_name("OUT");
   app.add_flag("--overwrite", c.options.overwrite, "replace a model that stands at OUT");
-  app.add_option("--format", c.format, "compressed-tensors, neap or gguf\n")
+  app.add_option("--format", c.format, "compressed-tensors, gptq, gptq_v2, neap or gguf\n")
       ->type_name("NAME")
       ->default_str("the one that holds the scheme");
   add_grid_options(app, c);

@@ -85,7 +85,7 @@ struct GgufRecipe {
 // "Q4_0" and its like, in any case. Throws Error(argument) listing the names.
 DType gguf_type_from_name(const std::string& name);
 
-enum class FileFormat { compressed_tensors, neap, gguf };
+enum class FileFormat { compressed_tensors, neap, gguf, gptq, gptq_v2 };
 FileFormat format_from_name(const std::string& name);  // throws Error(argument) listing the names
 std::string name_of(FileFormat format);
 

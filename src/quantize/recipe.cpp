@@ -20,7 +20,8 @@ constexpr std::array kSchemes = {std::pair{Scheme::integer, "integer"}, std::pai
                                  std::pair{Scheme::nvfp4, "nvfp4"}, std::pair{Scheme::mxfp4, "mxfp4"},
                                  std::pair{Scheme::int4, "int4"}, std::pair{Scheme::gguf, "gguf"}};
 constexpr std::array kFormats = {std::pair{FileFormat::compressed_tensors, "compressed-tensors"},
-                                std::pair{FileFormat::neap, "neap"}, std::pair{FileFormat::gguf, "gguf"}};
+                                std::pair{FileFormat::neap, "neap"}, std::pair{FileFormat::gguf, "gguf"},
+                                std::pair{FileFormat::gptq, "gptq"}, std::pair{FileFormat::gptq_v2, "gptq_v2"}};
 constexpr std::array kGgufTypes = {std::pair{DType::q4_0, "Q4_0"}, std::pair{DType::q4_1, "Q4_1"},
                                    std::pair{DType::q5_0, "Q5_0"}, std::pair{DType::q5_1, "Q5_1"},
                                    std::pair{DType::q8_0, "Q8_0"}};
