@@ -54,13 +54,14 @@ std::int64_t elements(const TensorInfo& tensor) {
   return count;
 }
 
-constexpr std::string_view kPacked = ".weight_packed";
-// What a packed layer consists of, in compressed-tensors' words and our own.
-constexpr std::string_view kParts[] = {".weight_packed", ".weight_selector", ".weight_scale",
-                                       ".weight_zero_point", ".weight_g_idx"};
+constexpr std::string_view kPacked = ".weight_packed", kGptqPacked = ".qweight";
+// What a packed layer consists of, in compressed-tensors' words, our own, and GPTQ's.
+constexpr std::string_view kParts[] = {".weight_packed", ".weight_selector", ".weight_scale", ".weight_zero_point",
+                                       ".weight_g_idx", ".qweight", ".qzeros", ".scales"};
 // What belongs to packed layers and is no payload: one number a layer, or none at all.
 bool is_beside_weights(std::string_view name) {
-  return name.ends_with(".weight_shape") || name.ends_with("_global_scale") || name.starts_with("lobcq.");
+  return name.ends_with(".weight_shape") || name.ends_with("_global_scale") || name.starts_with("lobcq.") ||
+         name.ends_with(".g_idx");
 }
 
 // Weights of a packed layer: rows times columns, as weight_shape has them; without one, two to a byte
@@ -78,6 +79,11 @@ std::int64_t packed_weights(const Checkpoint& checkpoint, const std::string& mod
   return extents[0] * extents[1];
 }
 
+// Outputs are the words' columns; there is a group index for each input.
+std::int64_t gptq_weights(const Checkpoint& checkpoint, const std::string& module) {
+  return checkpoint.info(module + std::string(kGptqPacked)).shape.back() * elements(checkpoint.info(module + ".g_idx"));
+}
+
 // In GGUF files the embedding is often of a block type too, but it is no layer that multiplies.
 bool is_embedding(const std::string& name) { return name == "token_embd.weight"; }
 
@@ -91,9 +97,10 @@ Summary summarize(const Checkpoint& checkpoint) {
     s.bytes += tensor.bytes;
     const bool part = std::any_of(std::begin(kParts), std::end(kParts),
                                   [&](auto suffix) { return tensor.name.ends_with(suffix); });
-    if (tensor.name.ends_with(kPacked)) {
-      const std::string module = tensor.name.substr(0, tensor.name.size() - kPacked.size());
-      const std::int64_t weights = packed_weights(checkpoint, module);
+    const bool gptq = tensor.name.ends_with(kGptqPacked);
+    if (gptq || tensor.name.ends_with(kPacked)) {
+      const std::string module = tensor.name.substr(0, tensor.name.rfind('.'));
+      const std::int64_t weights = gptq ? gptq_weights(checkpoint, module) : packed_weights(checkpoint, module);
       ++s.quantized_layers;
       s.quantized_weights += weights;
       s.weights += weights;

@@ -171,6 +171,21 @@ std::vector<EngineVerdict> engines_for(BlockScaled format, bool inputs) {
           {"llama.cpp", nvfp4, nvfp4 ? "convert_hf_to_gguf.py of April 2026 or later" : "its converter reads NVFP4 alone of the formats with 4-bit activations"}};
 }
 
+// What was read: vllm's gptq.py and gptq_marlin.py and llama.cpp's conversion of GPTQ, both of 2026.
+std::vector<EngineVerdict> engines_for_gptq(const LayerLayouts& layers, GptqVersion version) {
+  NEAP_CHECK(!layers.empty());
+  const auto any = [&](auto&& test) { return std::any_of(layers.begin(), layers.end(), [&](const auto& l) { return test(l.second); }); };
+  const bool slow = any([](const GroupLayout& l) { return !l.symmetric || (l.bits != 4 && l.bits != 8); });
+  const bool three = any([](const GroupLayout& l) { return l.bits == 3; });
+  const bool second = version == GptqVersion::v2;
+  const std::string gpu = slow ? "on a GPU, on a slow path" : "on a GPU";
+  return {{"Neap", true, ""},
+          {"transformers", true, "with GPTQModel"},
+          {"vLLM", !three, three ? "3 bits have no kernel for these files" : gpu},
+          {"SGLang", !three, three ? "3 bits have no kernel for these files" : gpu},
+          {"llama.cpp", !three && !second, second ? "its converter reads version 1" : three ? "its converter has no 3 bits" : "convert_hf_to_gguf.py, which dequantizes"}};
+}
+
 std::vector<EngineVerdict> engines_for(const ModelConfig& config, const LayerLayouts& layers) {
   NEAP_CHECK(!layers.empty());
   return {{"Neap", true, ""},

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "codec/gptq_pack.h"
 #include "neap/codec.h"
 #include "neap/model.h"
 
@@ -20,6 +21,9 @@ struct EngineVerdict {
 
 // For models in a block-scaled format; `inputs`: activations in it as well (INT4: always).
 std::vector<EngineVerdict> engines_for(BlockScaled format, bool inputs);
+
+// For GPTQ's form.
+std::vector<EngineVerdict> engines_for_gptq(const std::map<std::string, GroupLayout>& layers, GptqVersion version);
 
 // layers: quantized modules by name, as ModelWriter has them.
 std::vector<EngineVerdict> engines_for(const ModelConfig& config,

@@ -240,6 +240,9 @@ void ModelWriter::finish() {
   for (const SmallFile& file : impl.small_files) impl.output.write(file.name, file.contents);
   impl.output.write("config.json", output_config(impl.weights.checkpoint(), impl.weights.config(),
                                                  *impl.format, impl.layers));
+  if (const std::string name = impl.format->config_file(); !name.empty()) {
+    impl.output.write(name, impl.format->quantization_config(impl.weights.config(), impl.layers).dump(2) + "\n");
+  }
   impl.verify();
   impl.output.commit();
 }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "codec/block_scaled.h"
+#include "codec/gptq_pack.h"
 #include "codec/quantized_weight.h"
 #include "codec/stored_tensor.h"
 #include "io/safetensors_writer.h"
@@ -52,6 +53,8 @@ class OutputFormat {
   // The value of "quantization_config" in config.json.
   virtual nlohmann::ordered_json quantization_config(const ModelConfig& config,
                                                      const WeightLayouts& layers) const = 0;
+  // The name of a file of its own that repeats it for older readers; empty: none.
+  virtual std::string config_file() const { return {}; }
 };
 
 // compressed-tensors' formats: `pack-quantized` for GroupLayout (docs/formats/compressed-tensors.md),
@@ -60,6 +63,8 @@ class OutputFormat {
 // with an input scale if and only if that is NVFP4. Its group must divide modules' inputs, and the head
 // is then refused.
 std::unique_ptr<const OutputFormat> make_compressed_tensors_format(std::optional<BlockScaledInputs> inputs = {});
+// GPTQ's form (docs/formats/gptq.md), for GroupLayout alone, with scales of F16. The head is refused.
+std::unique_ptr<const OutputFormat> make_gptq_format(GptqVersion version);
 // Neap's own container, for LobcqLayout alone (docs/formats/neap.md). Layers come with an input
 // scale if and only if `inputs` is fixed.
 std::unique_ptr<const OutputFormat> make_neap_format(CodebookSet set, InputScales inputs);

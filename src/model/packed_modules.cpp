@@ -134,7 +134,47 @@ PackedModule read_module(const JsonNode& group) {
   return module;
 }
 
+// `own`: an entry of `dynamic`, whose settings go before the common ones.
+GptqGrid read_gptq(const JsonNode& config, const JsonNode& own) {
+  const auto setting = [&](const char* key) { return own.find(key) ? own.at(key) : config.at(key); };
+  GptqGrid gptq;
+  gptq.grid.bits = static_cast<int>(setting("bits").integer(1, 8));
+  const std::int64_t group = setting("group_size").integer(-1, std::int64_t{1} << 31);
+  gptq.grid.group = group == -1 ? 0 : group;
+  gptq.grid.symmetric = setting("sym").boolean();
+  expect(own, "desc_act", {false});
+  const auto version = config.find("checkpoint_format");
+  if (version && version->value() == "gptq_v2") gptq.version = GptqVersion::v2;
+  return gptq;
+}
+
 }  // namespace
+
+// GPTQModel's configuration. The first pattern of `dynamic` that matches from the start decides: "-:" keeps a module
+// dense, "+:" or nothing gives it a grid of its own.
+PackedModules PackedModules::from_gptq(std::string_view config_json, const std::string& file) {
+  const Json json = parse_json(config_json, file);
+  const JsonNode config = JsonNode(json, file).at("quantization_config");
+  expect(config, "desc_act", {false});  // the other scatters the groups
+  expect(config, "lm_head", {false});
+  expect(config, "pack_dtype", {"int32"});
+  for (const char* key : {"checkpoint_format", "format"}) expect(config, key, {"gptq", "gptq_v2"});
+  PackedModules modules;
+  modules.file_ = file;
+  modules.ignore_ = {"lm_head"};
+  if (const auto dynamic = config.find("dynamic")) {
+    const auto ordered = nlohmann::ordered_json::parse(config_json).at("quantization_config").at("dynamic");
+    if (!ordered.is_object()) dynamic->fail("has the wrong type", "an object");
+    for (const auto& [key, unused] : ordered.items()) {
+      const bool dense = key.starts_with("-:");
+      Target target{std::string(kRegex) + key.substr(dense || key.starts_with("+:") ? 2 : 0), {}};
+      if (!dense) target.module = PackedModule{read_gptq(config, dynamic->at(key))};
+      modules.targets_.push_back(std::move(target));
+    }
+  }
+  modules.targets_.push_back({"Linear", PackedModule{read_gptq(config, config)}});
+  return modules;
+}
 
 PackedModules PackedModules::from_config(std::string_view config_json, const std::string& file) {
   PackedModules modules;
@@ -143,6 +183,7 @@ PackedModules PackedModules::from_config(std::string_view config_json, const std
   const auto config = JsonNode(json, file).find("quantization_config");
   if (!config) return modules;
   const JsonNode method = config->at("quant_method");
+  if (method.value() == "gptq") return from_gptq(config_json, file);
   if (method.value() != "compressed-tensors")
     unsupported(method, "a quantization that is not implemented");
   expect(*config, "quantization_status", {"compressed"});
@@ -174,7 +215,7 @@ const PackedModule* PackedModules::find(const std::string& module) const {
   for (const std::string& pattern : ignore_)
     if (matches(pattern, module, file_)) return nullptr;
   for (const Target& target : targets_)
-    if (matches(target.pattern, module, file_)) return &target.module;
+    if (matches(target.pattern, module, file_)) return target.module ? &*target.module : nullptr;
   return nullptr;
 }
 

@@ -47,6 +47,10 @@ bool holds_floats(DType type) {
   }
 }
 
+GroupLayout gptq_layout(const GptqGrid& gptq) {
+  return {.bits = gptq.grid.bits, .group = gptq.grid.group, .symmetric = gptq.grid.symmetric, .scale_type = DType::f16};
+}
+
 // Buffers that old checkpoints carry and that follow from the config.
 bool is_rotary_buffer(std::string_view name) { return name.ends_with("rotary_emb.inv_freq"); }
 
@@ -170,6 +174,8 @@ void Weights::check_module(const std::string& module, const Shape& shape, Names&
   else if (const PackedModule* its = packed(module)) {
     if (const auto* grid = std::get_if<PackedGrid>(&its->weights))
       check_packed(module, shape, *grid, known);
+    else if (const auto* gptq = std::get_if<GptqGrid>(&its->weights))
+      check_gptq(module, shape, *gptq, known);
     else
       check_fp4(module, shape, std::get<Fp4Layout>(its->weights), known);
     if (its->inputs) check_inputs(module, shape, *its->inputs, known);
@@ -189,6 +195,14 @@ void Weights::check_divides(const std::string& module, const Shape& shape, std::
 void Weights::check_fp4(const std::string& module, const Shape& shape, const Fp4Layout& layout, Names& known) const {
   check_divides(module, shape, layout.group());
   check_parts(module, fp4_parts(layout, shape[0], shape[1]), known);
+}
+
+void Weights::check_gptq(const std::string& module, const Shape& shape, const GptqGrid& gptq, Names& known) const {
+  const std::string objection = gptq_objection(gptq_layout(gptq), gptq.version, shape[0], shape[1]);
+  if (!objection.empty())
+    throw Error(ErrorCode::unsupported, "the GPTQ format " + objection,
+                {.file = checkpoint_.path(), .tensor = module, .found = to_string(shape)});
+  check_parts(module, gptq_parts(gptq_layout(gptq), shape[0], shape[1]), known);
 }
 
 void Weights::check_inputs(const std::string& module, const Shape& shape, const BlockScaledInputs& inputs,
@@ -296,6 +310,15 @@ QuantizedTensor Weights::decode(const std::string& module, const PackedGrid& gri
   if (!grid.symmetric) parts.zero_point = stored(module + ".weight_zero_point");
   QuantizedTensor tensor = decode_pack_quantized(parts, grid.bits, grid.group, grid.symmetric);
   checkpoint_.release(parts.packed.info);
+  return tensor;
+}
+
+QuantizedTensor Weights::decode(const std::string& module, const GptqGrid& gptq) const {
+  const GptqModule parts{.qweight = stored(module + ".qweight"), .qzeros = stored(module + ".qzeros"),
+                         .scales = stored(module + ".scales"), .g_idx = stored(module + ".g_idx")};
+  const std::int64_t rows = parts.qweight.info.shape[1], cols = parts.g_idx.info.shape[0];
+  QuantizedTensor tensor = decode_gptq(parts, gptq_layout(gptq), gptq.version, rows, cols);
+  checkpoint_.release(parts.qweight.info);
   return tensor;
 }
 

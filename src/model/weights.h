@@ -78,6 +78,7 @@ class Weights {
   void check_module(const std::string& module, const Shape& shape, Names& known) const;
   void check_packed(const std::string& module, const Shape& shape, const PackedGrid& grid,
                     Names& known) const;
+  void check_gptq(const std::string& module, const Shape& shape, const GptqGrid& gptq, Names& known) const;
   void check_fp4(const std::string& module, const Shape& shape, const Fp4Layout& layout, Names& known) const;
   void check_divides(const std::string& module, const Shape& shape, std::int64_t group) const;
   void check_parts(const std::string& module, const std::vector<PartInfo>& parts, Names& known) const;
@@ -98,6 +99,7 @@ class Weights {
   // In a format of compressed-tensors, by file name; null if it is not.
   const PackedModule* packed(const std::string& module) const;
   QuantizedTensor decode(const std::string& module, const PackedGrid& grid) const;
+  QuantizedTensor decode(const std::string& module, const GptqGrid& gptq) const;
   Fp4Tensor decode(const std::string& module, const Fp4Layout& layout) const;
   LobcqTensor decode_lobcq(const std::string& module) const;
   std::vector<float> vector(const std::string& name) const;

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -119,12 +120,36 @@ std::string words_for_activations(const QuantizeOptions& options) {
          (fixed ? ", a global scale per layer from calibration" : "");
 }
 
-FileFormat fitting_format(Scheme scheme) {
+// The formats that hold a scheme; the first is the one to take where none is asked for.
+std::vector<FileFormat> fitting_formats(Scheme scheme) {
   switch (scheme) {
-    case Scheme::lobcq: return FileFormat::neap;
-    case Scheme::gguf: return FileFormat::gguf;
-    default: return FileFormat::compressed_tensors;
+    case Scheme::lobcq: return {FileFormat::neap};
+    case Scheme::gguf: return {FileFormat::gguf};
+    case Scheme::integer: return {FileFormat::compressed_tensors, FileFormat::gptq, FileFormat::gptq_v2};
+    default: return {FileFormat::compressed_tensors};
   }
+}
+
+FileFormat format_of(const QuantizeOptions& options) {
+  const std::vector<FileFormat> fitting = fitting_formats(options.recipe.scheme);
+  if (!options.format) return fitting.front();
+  if (std::find(fitting.begin(), fitting.end(), *options.format) != fitting.end()) return *options.format;
+  std::string names;
+  for (const FileFormat format : fitting) names += (names.empty() ? "" : ", ") + name_of(format);
+  throw Error(ErrorCode::argument, "this format does not hold the scheme " + name_of(options.recipe.scheme),
+              {.expected = names, .found = name_of(*options.format)});
+}
+
+std::optional<GptqVersion> gptq_version(FileFormat format) {
+  if (format == FileFormat::gptq) return GptqVersion::v1;
+  if (format == FileFormat::gptq_v2) return GptqVersion::v2;
+  return {};
+}
+
+// GPTQ's form has scales of F16 alone, which hold the same numbers.
+void store_scales_as_halves(Plan& plan) {
+  std::get<GroupLayout>(plan.layout).scale_type = DType::f16;
+  for (auto& layer : plan.layers) std::get<GroupLayout>(layer.second).scale_type = DType::f16;
 }
 
 GgufContents gguf_contents(const Recipe& recipe, const Plan& plan) {
@@ -135,15 +160,13 @@ GgufContents gguf_contents(const Recipe& recipe, const Plan& plan) {
 
 std::unique_ptr<ModelOutput> make_output(const QuantizeOptions& options, const Weights& weights, const Plan& plan,
                                          const CodebookSet& codebooks) {
-  const FileFormat fitting = fitting_format(options.recipe.scheme);
-  if (options.format && *options.format != fitting) {
-    throw Error(ErrorCode::argument, "this format does not hold the scheme " + name_of(options.recipe.scheme),
-                {.expected = name_of(fitting), .found = name_of(*options.format)});
-  }
+  const FileFormat file = format_of(options);
   ExportOptions how{.output = options.output, .overwrite = options.overwrite, .progress = options.progress};
-  if (fitting == FileFormat::gguf) return make_gguf_output(weights, gguf_contents(options.recipe, plan), std::move(how));
-  auto format = fitting == FileFormat::neap ? make_neap_format(codebooks, input_scales(options))
-                                            : make_compressed_tensors_format(block_scaled_inputs(options.recipe));
+  if (file == FileFormat::gguf) return make_gguf_output(weights, gguf_contents(options.recipe, plan), std::move(how));
+  const auto gptq = gptq_version(file);
+  auto format = gptq                        ? make_gptq_format(*gptq)
+                : file == FileFormat::neap ? make_neap_format(codebooks, input_scales(options))
+                                           : make_compressed_tensors_format(block_scaled_inputs(options.recipe));
   return std::make_unique<ModelWriter>(weights, plan.layers, std::move(format), std::move(how));
 }
 
@@ -163,6 +186,10 @@ std::vector<QuantizeReport::Engine> engines_of(const QuantizeOptions& options, c
   // INT4 weights alone are integers like any others.
   const bool integer = !block_scaled || (block_scaled == BlockScaled::int4 && !inputs);
   std::vector<QuantizeReport::Engine> engines;
+  if (const auto gptq = gptq_version(format_of(options))) {
+    for (const auto& e : engines_for_gptq(integer_layouts(plan), *gptq)) engines.push_back({e.name, e.loads, e.reason});
+    return engines;
+  }
   for (const auto& e : integer ? engines_for(config, integer_layouts(plan)) : engines_for(*block_scaled, inputs))
     engines.push_back({e.name, e.loads, e.reason});
   return engines;
@@ -196,7 +223,9 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
   const double start = seconds_now();
   PhaseClock clock;
   const ModelConfig config = read_config(checkpoint);
-  const Plan plan = make_plan(options.recipe, config);
+  const FileFormat file = format_of(options);
+  Plan plan = make_plan(options.recipe, config);
+  if (gptq_version(file)) store_scales_as_halves(plan);
   const Weights weights(checkpoint, config);
 
   QuantizeReport report;

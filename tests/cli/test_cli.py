@@ -642,6 +642,38 @@ class Gguf(CliTest):
         self.assertEqual(list(self.folder.glob("bad*")), [])
 
 
+class Gptq(CliTest):
+    """On a model whose MLP is 44 wide, which is no whole number of words."""
+    IGNORE = ("--ignore", "re:.*mlp.*")
+
+    def test_outputs_are_the_same_model_as_compressed_tensors(self):
+        evaluated = {}
+        for form, grid in (("gptq", "--sym"), ("gptq_v2", "--asym"), ("compressed-tensors", "--sym"), ("compressed-tensors", "--asym")):
+            out = self.folder / (form + grid)
+            report = self.json_of("quantize", self.model, "-o", out, "--format", form, grid, "--bits", 4, "--group-size", 32,
+                                  "--calib", self.text, "--seqlen", 128, "--override", "re:.*o_proj=bits:8", *self.IGNORE,
+                                  "--ignore", "re:.*layers.1.self_attn.o_proj")
+            inspected = self.json_of("inspect", out)
+            self.assertGreater(inspected["bits_per_weight"]["quantized_layers"], 4)
+            self.assertEqual(len(report["layers"]), 7)
+            evaluated[form, grid] = self.json_of("eval", out, "--text", self.text, "--window", 128, "--windows", 20)["perplexity"]
+            if form != "compressed-tensors":
+                words = json.loads((out / "config.json").read_text())["quantization_config"]
+                self.assertEqual(words, json.loads((out / "quantize_config.json").read_text()))
+                self.assertEqual(words["checkpoint_format"], form)
+        self.assertEqual(evaluated["gptq", "--sym"], evaluated["compressed-tensors", "--sym"])
+        self.assertEqual(evaluated["gptq_v2", "--asym"], evaluated["compressed-tensors", "--asym"])
+
+    def test_what_does_not_go_together(self):
+        command = ("quantize", self.model, "-o", self.folder / "bad", "--method", "rtn", "--group-size", 4)
+        self.assert_fails(run(*command, "--format", "gptq"), "mlp.", "multiples of 8")
+        self.assert_fails(run(*command, "--format", "gptq", "--asym", *self.IGNORE), "gptq_v2")
+        self.assert_fails(run(*command, "--format", "gptq", "--bits", 5, *self.IGNORE), "2, 3, 4 or 8 bits")
+        self.assert_fails(run(*command, "--format", "gptq", "--lm-head", 8, *self.IGNORE), "lm_head", "head")
+        self.assert_fails(run(*command[:-2], "--format", "gptq", "--scheme", "GGUF:Q4_0"), "expected gguf")
+        self.assertEqual(list(self.folder.glob("bad*")), [])
+
+
 class Codebooks(CliTest):
     FIT = ("codebooks", "fit", "--block-array", 16, "--num-codebooks", 2, "--starts", 1)
 

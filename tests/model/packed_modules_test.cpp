@@ -66,7 +66,7 @@ TEST(PackedModules, ChannelStrategyIsOneGroupPerRow) {
   whole["strategy"] = "channel";
   whole["group_size"] = nullptr;
   EXPECT_EQ(read(quantization({{"g", group({"Linear"}, whole)}})).find("lm_head")->weights,
-            (std::variant<PackedGrid, Fp4Layout>(PackedGrid{4, 0, true})));
+            (decltype(PackedModule::weights)(PackedGrid{4, 0, true})));
 }
 
 TEST(PackedModules, WhatIsNotImplementedIsRefusedByKeyAndValue) {
@@ -82,7 +82,7 @@ TEST(PackedModules, WhatIsNotImplementedIsRefusedByKeyAndValue) {
       EXPECT_NE(std::string(error.what()).find(value.dump()), std::string::npos) << error.what();
     }
   };
-  refused("/quant_method", "gptq", "quantization_config.quant_method");
+  refused("/quant_method", "awq", "quantization_config.quant_method");
   refused("/format", "nvfp4-pack-quantized", "quantization_config.format");
   refused("/quantization_status", "frozen", "quantization_status");
   refused("/kv_cache_scheme", {{"num_bits", 8}}, "kv_cache_scheme");
@@ -167,6 +167,37 @@ TEST(PackedModules, AnUnendingPatternIsAnErrorNotAHang) {
       read(quantization({{"g", group({"re:(?:[a-z._0-9]+)+[A-Z]"}, weights(4, 32, true))}}));
   EXPECT_THROW(modules.find("model.layers.3.self_attn.q_proj.model.layers.3.self_attn.q_proj"),
                Error);
+}
+
+Json gptq(Json changes = Json::object()) {
+  Json config = {{"quant_method", "gptq"}, {"bits", 4}, {"group_size", 128}, {"sym", true}, {"desc_act", false}};
+  config.update(changes);
+  return {{"quantization_config", config}};
+}
+
+TEST(PackedModules, GptqSaysOneGridForAllButTheHead) {
+  const auto modules = read(gptq());
+  EXPECT_EQ(*modules.find("model.layers.0.mlp.up_proj"), (PackedModule{GptqGrid{{4, 128, true}, GptqVersion::v1}}));
+  EXPECT_EQ(modules.find("lm_head"), nullptr);
+  const auto second = read(gptq({{"checkpoint_format", "gptq_v2"}, {"group_size", -1}, {"sym", false}}));
+  EXPECT_EQ(*second.find("model.layers.0.mlp.up_proj"), (PackedModule{GptqGrid{{4, 0, false}, GptqVersion::v2}}));
+}
+
+TEST(PackedModules, TheFirstPatternOfGptqsDynamicDecides) {
+  const std::string text = R"({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": true,
+    "dynamic": {"-:.*layers\\.1\\.": {}, "+:.*down": {"bits": 8, "group_size": 32}, ".*layers\\.2\\.": {"sym": false}}}})";
+  const auto modules = PackedModules::from_config(text, "config.json");
+  EXPECT_EQ(modules.find("model.layers.1.mlp.down_proj"), nullptr);
+  EXPECT_EQ(*modules.find("model.layers.2.mlp.down_proj"), (PackedModule{GptqGrid{{8, 32, true}, GptqVersion::v1}}));
+  EXPECT_EQ(*modules.find("model.layers.2.mlp.up_proj"), (PackedModule{GptqGrid{{4, 128, false}, GptqVersion::v1}}));
+  EXPECT_EQ(*modules.find("model.layers.0.mlp.up_proj"), (PackedModule{GptqGrid{{4, 128, true}, GptqVersion::v1}}));
+}
+
+TEST(PackedModules, WhatGptqWouldChangeTheResultByIsRefused) {
+  for (const Json& change : {Json{{"desc_act", true}}, Json{{"lm_head", true}}, Json{{"checkpoint_format", "marlin"}},
+                             Json{{"pack_dtype", "int16"}}, Json{{"dynamic", {{"+:x", {{"desc_act", true}}}}}}}) {
+    EXPECT_THROW(read(gptq(change)), Error) << change;
+  }
 }
 
 }  // namespace

@@ -222,8 +222,8 @@ TEST(Weights, PackedModulesAreCheckedAtLoad) {
 
 TEST(Weights, OtherQuantizationsAreRefusedByName) {
   EditableModel model("llama1");
-  model.config["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
-  EXPECT_ERROR(weights_of(model), ErrorCode::unsupported, "gptq");
+  model.config["quantization_config"] = {{"quant_method", "awq"}, {"bits", 4}};
+  EXPECT_ERROR(weights_of(model), ErrorCode::unsupported, "awq");
 }
 
 }  // namespace
