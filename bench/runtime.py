@@ -11,7 +11,7 @@ prompt. Ratios of the best runs stand beside them: on a machine that is not idle
 medians what they did.
 
 Models are quantized by rounding (speed does not depend on values) into FOLDER unless they are there. Times stand in
-FOLDER/runtime.json; the table (Markdown) is printed and written to FOLDER/runtime.md.
+FOLDER/runtime.json; the table (Markdown) is printed and written to FOLDER/runtime.md. Both are written after every round.
 """
 import argparse
 import dataclasses
@@ -130,23 +130,26 @@ def table(results, names, threads):
     return "\n".join(lines)
 
 
+def write(folder, record):
+    plain = {threads: {name: vars(result) for name, result in results.items()} for threads, results in record.items()}
+    (folder / "runtime.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf8")
+    tables = [table(results, list(results), threads) for threads, results in record.items()]
+    (folder / "runtime.md").write_text("\n\n".join(tables) + "\n", encoding="utf8")
+
+
 def main():
     args = parse_arguments()
     args.out.mkdir(parents=True, exist_ok=True)
     make_models(args)
     entered = contestants(args)
-    texts, record = [], {}
-    for threads in args.threads:
-        results = {contestant.name: Result() for contestant in entered}
-        for number in range(args.rounds):
+    record = {threads: {contestant.name: Result() for contestant in entered} for threads in args.threads}
+    for number in range(args.rounds):
+        for threads, results in record.items():
             for contestant in entered:
                 results[contestant.name].add(run(args, contestant, threads))
-            print(f"{threads} threads: round {number + 1} of {args.rounds}", flush=True)
-        texts.append(table(results, list(results), threads))
-        record[threads] = {name: vars(result) for name, result in results.items()}
-    (args.out / "runtime.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
-    (args.out / "runtime.md").write_text("\n\n".join(texts) + "\n", encoding="utf8")
-    print("\n\n".join(texts))
+        write(args.out, record)
+        print(f"round {number + 1} of {args.rounds}", flush=True)
+    print((args.out / "runtime.md").read_text(encoding="utf8"))
 
 
 if __name__ == "__main__":
