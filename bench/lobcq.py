@@ -27,6 +27,7 @@ ROWS = {  # options of `neap quantize`, format of activations alone, whether the
     "NVFP4, rounding": (["--scheme", "NVFP4", "--method", "rtn"], "nvfp4", False),
     "NVFP4, lattice decoding": (["--scheme", "NVFP4", "--no-balance"], "nvfp4", False),
     "NVFP4, + balancing": (["--scheme", "NVFP4"], "nvfp4", True),
+    "LO-BCQ as published": (["--scheme", "LOBCQ", "--method", "rtn", "--scales", "maximum"], "lobcq", False),
     "LO-BCQ, rounding": (["--scheme", "LOBCQ", "--method", "rtn"], "lobcq", False),
     "LO-BCQ, rounding, balancing": (["--scheme", "LOBCQ", "--method", "rtn", "--balance"], "lobcq", True),
     "LO-BCQ, lattice decoding": (["--scheme", "LOBCQ", "--no-balance"], "lobcq", False),

@@ -12,6 +12,7 @@
 #include <regex>
 
 #include "commands.h"
+#include "neap/codebooks.h"
 #include "neap/error.h"
 #include "options.h"
 
@@ -39,7 +40,7 @@ constexpr char kFooter[] =
 // What was said on the command line; what was not stays with the recipe file or the defaults.
 struct QuantizeCommand {
   std::string model, recipe_file;
-  std::optional<std::string> scheme, method, target, order, lm_head, format, codebooks;
+  std::optional<std::string> scheme, scales, method, target, order, lm_head, format, codebooks;
   std::optional<int> block_array, num_codebooks;
   std::optional<int> bits, paths, descent, refits;
   std::optional<std::int64_t> group, samples, length;
@@ -88,12 +89,16 @@ void add_grid_options(CLI::App& app, QuantizeCommand& c) {
 void add_lobcq_options(CLI::App& app, QuantizeCommand& c) {
   const LobcqRecipe defaults;
   app.add_flag("--weights-only", c.weights_only, "LOBCQ, NVFP4, MXFP4, INT4: keep activations at 16 bits");
-  app.add_option("--codebooks", c.codebooks, "LOBCQ: codebooks of `neap codebooks fit`\n")
+  app.add_option("--codebooks", c.codebooks, "LOBCQ: codebooks of `neap codebooks fit`, and their sizes\n")
       ->type_name("FILE.json")
       ->default_str("those that Neap ships");
   app.add_option("--block-array", c.block_array, "LOBCQ: weights of a row that share a scale: 16, 32, 64, 128\n")
       ->type_name("LA")
       ->default_str(fmt::to_string(defaults.layout.block_array));
+  app.add_option("--scales", c.scales, "LOBCQ: search, by error, or maximum, from the largest value alone, as\n"
+                 "published (rtn)")
+      ->type_name("NAME")
+      ->default_str("search");
   app.add_option("--num-codebooks", c.num_codebooks, "LOBCQ: 2, 4, 8 or 16")
       ->type_name("NC")
       ->default_str(fmt::to_string(defaults.layout.codebooks));
@@ -233,6 +238,7 @@ void refuse_options_of_others(const QuantizeCommand& c, const Recipe& recipe) {
                  {"--allow-fallback", c.allow_fallback, gguf, "--scheme GGUF:..."},
                  {"--weights-only", c.weights_only, !integer && !gguf, "--scheme LOBCQ, NVFP4, MXFP4 or INT4"},
                  {"--codebooks", c.codebooks.has_value(), lobcq, "--scheme LOBCQ"},
+                 {"--scales", c.scales.has_value(), lobcq, "--scheme LOBCQ"},
                  {"--block-array", c.block_array.has_value(), lobcq, "--scheme LOBCQ"},
                  {"--num-codebooks", c.num_codebooks.has_value(), lobcq, "--scheme LOBCQ"}};
   const std::string found = block_scaled ? "--scheme " + name_of(*block_scaled)
@@ -249,7 +255,11 @@ void apply_grid(const QuantizeCommand& c, Recipe& recipe) {
   refuse_options_of_others(c, recipe);
   if (c.weights_only) (recipe.scheme == Scheme::lobcq ? recipe.lobcq.weights_only : recipe.block_scaled.weights_only) = true;
   if (c.allow_fallback) recipe.gguf.allow_fallback = true;
-  if (c.codebooks) recipe.lobcq.codebooks = *c.codebooks;
+  if (c.codebooks) {
+    recipe.lobcq.codebooks = *c.codebooks;
+    recipe.lobcq.layout = read_codebooks(*c.codebooks).layout;
+  }
+  if (c.scales) recipe.lobcq.search_scales = search_scales_from_name(*c.scales);
   if (c.block_array) recipe.lobcq.layout.block_array = *c.block_array;
   if (c.num_codebooks) recipe.lobcq.layout.codebooks = *c.num_codebooks;
   if (c.bits && c.scheme && *c.bits != recipe.bits) {

@@ -46,9 +46,9 @@ LobcqTensor to_lobcq(const TableTensor& tables, const LobcqLayout& layout, float
 
 }  // namespace
 
-LobcqTensor round_to_lobcq(MatrixView<const float> weight, const CodebookSet& set) {
+LobcqTensor round_to_lobcq(MatrixView<const float> weight, const CodebookSet& set, ScaleChoice scales) {
   const float tensor_scale = tensor_scale_for(largest_magnitude(weight));
-  return LobcqEncoder(set.layout, set.weights).encode(weight, tensor_scale, ScaleChoice::search);
+  return LobcqEncoder(set.layout, set.weights).encode(weight, tensor_scale, scales);
 }
 
 LobcqSolution solve_lobcq(const LayerSystem& system, MatrixView<const float> weight,

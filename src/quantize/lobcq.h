@@ -2,15 +2,15 @@
 // decoding.
 #pragma once
 
-#include "codec/lobcq.h"
+#include "codec/lobcq_encode.h"
 #include "neap/matrix.h"
 #include "solve/table_layer.h"
 
 namespace neap {
 
-// The nearest weights: scales of either sign searched array by array, no calibration. Throws
+// The nearest weights: scales of either sign searched array by array, or from the largest value alone; no calibration. Throws
 // Error(data) naming row and column of a weight that is not finite.
-LobcqTensor round_to_lobcq(MatrixView<const float> weight, const CodebookSet& set);
+LobcqTensor round_to_lobcq(MatrixView<const float> weight, const CodebookSet& set, ScaleChoice scales = ScaleChoice::search);
 
 struct LobcqSolution {
   LobcqTensor tensor;

@@ -107,6 +107,7 @@ void put_lobcq(Json& j, const LobcqRecipe& r) {
   j["num_codebooks"] = r.layout.codebooks;
   j["codebooks"] = r.codebooks;
   j["weights_only"] = r.weights_only;
+  j["scales"] = r.search_scales ? "search" : "maximum";
 }
 
 void put_block_scaled(Json& j, const Recipe& r) {
@@ -171,6 +172,9 @@ void read_lobcq(const Json& j, LobcqRecipe& r, const std::string& file) {
   read(j, "num_codebooks", r.layout.codebooks, file);
   read(j, "codebooks", r.codebooks, file);
   read(j, "weights_only", r.weights_only, file);
+  std::string scales = "search";
+  read(j, "scales", scales, file);
+  r.search_scales = search_scales_from_name(scales);
 }
 
 }  // namespace
@@ -200,6 +204,11 @@ SolveOrder order_from_name(const std::string& name) { return value_from(kOrders,
 std::string name_of(SolveOrder order) { return name_from(kOrders, order); }
 SolveTarget target_from_name(const std::string& name) { return value_from(kTargets, name, "target"); }
 std::string name_of(SolveTarget target) { return name_from(kTargets, target); }
+
+bool search_scales_from_name(const std::string& name) {
+  if (name == "search" || name == "maximum") return name == "search";
+  throw Error(ErrorCode::argument, "unknown choice of scales", {.expected = "search or maximum", .found = name});
+}
 
 bool balances(const Recipe& recipe) {
   if (recipe.balance) return *recipe.balance;
@@ -264,7 +273,7 @@ Recipe Recipe::from_json(const std::string& text, const std::string& file) {
   std::set<std::string> known = {"method",    "scheme", "ignore",      "samples", "seqlen", "seed",  "precision",
                                  "target",    "target_mix", "ridge",   "paths",   "order",  "descent_sweeps", "refits", "balance"};
   if (r.scheme == Scheme::lobcq) {
-    known.insert({"block_array", "block", "num_codebooks", "codebooks", "weights_only"});
+    known.insert({"block_array", "block", "num_codebooks", "codebooks", "weights_only", "scales"});
     read_lobcq(j, r.lobcq, file);
   } else if (r.scheme == Scheme::integer) {
     known.insert({"bits", "group_size", "symmetric", "overrides", "lm_head_bits"});

@@ -106,7 +106,10 @@ double attention_gflop(const ModelConfig& config, const TokenWindows& windows) {
 
 QuantizedWeight round_weight(const Matrix<float>& weight, const WeightLayout& layout, const WalkOptions& options,
                              float global_scale) {
-  if (std::holds_alternative<LobcqLayout>(layout)) return round_to_lobcq(weight, *options.codebooks);
+  if (std::holds_alternative<LobcqLayout>(layout)) {
+    return round_to_lobcq(weight, *options.codebooks,
+                          options.recipe.lobcq.search_scales ? ScaleChoice::search : ScaleChoice::maximum);
+  }
   require_finite(weight);
   if (const auto* fp4 = std::get_if<Fp4Layout>(&layout)) return round_to_fp4(weight, *fp4, global_scale);
   if (const auto* blocks = std::get_if<GgufLayout>(&layout)) return round_to_gguf(weight, *blocks);

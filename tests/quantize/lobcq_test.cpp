@@ -174,6 +174,19 @@ TEST_F(QuantizeLobcq, InputScalesComeFromCalibrationWhereThereIsOne) {
   EXPECT_EQ(Checkpoint::open(folder_ / "weights").find("lobcq.activation_codebooks"), nullptr);
 }
 
+TEST_F(QuantizeLobcq, SearchedScalesAreNearerThanThoseOfTheMaximum) {
+  QuantizeOptions searched = options("searched", Method::rtn), published = options("published", Method::rtn);
+  published.recipe.lobcq.search_scales = false;
+  const Weights exact = open(model_), near = open(run(searched).output), far = open(run(published).output);
+  const auto error = [&](const Weights& weights) {
+    const Matrix<float> w = weights.weight(0, Role::up), t = exact.weight(0, Role::up);
+    double sum = 0;
+    for (std::size_t i = 0; i < w.rows() * w.cols(); ++i) sum += std::pow(w.data()[i] - t.data()[i], 2);
+    return sum;
+  };
+  EXPECT_LT(error(near), error(far));
+}
+
 TEST_F(QuantizeLobcq, OneFormatHoldsEachScheme) {
   QuantizeOptions o = options("out", Method::rtn);
   o.format = FileFormat::neap;
