@@ -14,6 +14,8 @@
 #include "linalg/cholesky.h"
 #include "linalg/gram.h"
 #include "measure.h"
+#include "neap/codebooks.h"
+#include "quantize/lobcq.h"
 #include "solve/layer.h"
 #include "support/random_matrix.h"
 
@@ -79,6 +81,11 @@ void bench(std::size_t n, std::size_t rows) {
   say("walk, greedy and 5 paths", full.walk.flops, full.walk.seconds, peak);
   say("descent", full.descent.flops, full.descent.seconds, peak);
   say("evaluation in fp64", full.evaluation.flops, full.evaluation.seconds, peak);
+  const CodebookSet set = universal_codebooks({});
+  const LayerSystem in_blocks(pair.gram, pair.drift, {.block = static_cast<std::size_t>(set.layout.block)});
+  const auto tables = solve_lobcq(in_blocks, weight, set, {}).report;
+  std::printf("  LO-BCQ: scales %.3f s, walk %.3f s (%.2f times the greedy walk), descent %.3f s\n", tables.grid.seconds,
+              tables.walk.seconds, tables.walk.seconds / greedy.walk.seconds, tables.descent.seconds);
   std::printf("  %lld sweeps at most, %.2f %% of codes moved\n", static_cast<long long>(full.sweeps),
               100.0 * static_cast<double>(full.moves) / static_cast<double>(rows * n));
 }

@@ -16,7 +16,6 @@ written to FOLDER/lobcq.md.
 import argparse
 import json
 import math
-import pathlib
 import shutil
 
 import quality
@@ -37,17 +36,9 @@ ROWS = {  # options of `neap quantize`, format of activations alone, whether the
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=pathlib.Path, required=True, help="Hugging Face directory, off the grid")
-    parser.add_argument("--calib", type=pathlib.Path, required=True, help="UTF-8 text to calibrate on")
-    parser.add_argument("--text", type=pathlib.Path, required=True, help="UTF-8 text to evaluate on")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the results")
-    parser.add_argument("--neap", default="build/release/cli/neap", help="the program (default: build/release/cli/neap)")
-    parser.add_argument("--samples", type=int, default=12, help="calibration windows")
-    parser.add_argument("--seqlen", type=int, default=2048, help="tokens of a calibration window")
-    parser.add_argument("--windows", type=int, help="evaluate on the first so many windows only")
+    quality.add_inputs(parser)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW",
                         help="of: " + "; ".join(ROWS))
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     arguments.draws = 1
     return arguments

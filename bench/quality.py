@@ -35,22 +35,27 @@ METHODS = {
 }
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_inputs(parser):
+    """What every comparison takes: model, texts, where to and how much of it."""
     parser.add_argument("--model", type=pathlib.Path, required=True, help="Hugging Face directory, off the grid")
     parser.add_argument("--calib", type=pathlib.Path, required=True, help="UTF-8 text to calibrate on")
     parser.add_argument("--text", type=pathlib.Path, required=True, help="UTF-8 text to evaluate on")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the results")
     parser.add_argument("--neap", default="build/release/cli/neap", help="the program (default: build/release/cli/neap)")
-    parser.add_argument("--bits", type=int, nargs="+", default=[3, 4])
-    parser.add_argument("--group-size", type=int, nargs="+", default=[64, -1], help="-1: whole rows")
-    parser.add_argument("--draws", type=int, default=DRAWS, choices=range(1, DRAWS + 1), help="calibration draws")
     parser.add_argument("--samples", type=int, default=12, help="calibration windows of a draw")
     parser.add_argument("--seqlen", type=int, default=2048, help="tokens of a calibration window")
     parser.add_argument("--windows", type=int, help="evaluate on the first so many windows only")
+    parser.add_argument("--threads", type=int, default=2)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_inputs(parser)
+    parser.add_argument("--bits", type=int, nargs="+", default=[3, 4])
+    parser.add_argument("--group-size", type=int, nargs="+", default=[64, -1], help="-1: whole rows")
+    parser.add_argument("--draws", type=int, default=DRAWS, choices=range(1, DRAWS + 1), help="calibration draws")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD",
                         help="of: " + ", ".join(METHODS))
-    parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
 

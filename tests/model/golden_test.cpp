@@ -5,15 +5,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <ostream>
 #include <set>
 
-#include "io/mapped_file.h"
-#include "io/safetensors.h"
 #include "neap/error.h"
 #include "neap/model.h"
+#include "support/golden_file.h"
 
 namespace neap {
 namespace {
@@ -21,31 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 const std::string kGolden = NEAP_GOLDEN_DIR;
 
-// A safetensors file that is no model.
-class GoldenFile {
- public:
-  explicit GoldenFile(const std::string& path)
-      : file_(path), header_(parse_safetensors(file_.bytes(), path)) {}
-
-  template <class T>
-  std::vector<T> values(const std::string& name) const {
-    for (const TensorInfo& tensor : header_.tensors) {
-      if (tensor.name != name) continue;
-      std::vector<T> out(tensor.bytes / sizeof(T));
-      std::memcpy(out.data(), file_.bytes().data() + tensor.offset, tensor.bytes);
-      return out;
-    }
-    throw std::runtime_error("no tensor " + name);
-  }
-  std::vector<TokenId> tokens(const std::string& name) const {
-    const auto wide = values<std::int64_t>(name);
-    return {wide.begin(), wide.end()};
-  }
-
- private:
-  MappedFile file_;
-  SafetensorsHeader header_;
-};
+using test::GoldenFile;
 
 Matrix<float> logits_of(const std::string& model, const std::vector<TokenId>& tokens,
                         Precision precision) {
