@@ -44,14 +44,14 @@ void pack_dense(const std::uint8_t* codes, std::size_t count, std::byte* bytes) 
 
 template <int b>
 void unpack_dense(const std::byte* bytes, std::size_t count, std::uint8_t* codes) {
-  for (; count > 0;) {
-    const std::size_t n = count < 8 ? count : 8;
+  const auto eight = [&](std::size_t n) {
     std::uint64_t x = 0;
     std::memcpy(&x, bytes, (n * b + 7) / 8);
     x = spread<b>(x);
     std::memcpy(codes, &x, n);
-    codes += n, bytes += b, count -= n;
-  }
+  };
+  for (; count >= 8; codes += 8, bytes += b, count -= 8) eight(8);
+  if (count > 0) eight(count);
 }
 
 std::uint32_t load_word(const std::byte* words, std::size_t index) {

@@ -8,6 +8,7 @@ namespace neap {
 namespace {
 
 constexpr std::size_t kTileTokens = 6;  // 2 x 6 dots, as many sums, two of weights
+constexpr std::size_t kSteps = 4;       // of four columns, which any block is a multiple of
 
 inline __m512bh halves(__m512i v) { return reinterpret_cast<__m512bh>(v); }
 
@@ -139,15 +140,18 @@ void tile(const Bf16Pair& pair, const Bf16* x, std::size_t stride, std::size_t f
     for (std::size_t parity = 0; parity < 2; ++parity) {
       __m512 dots[tokens][2];
       for (auto& dot : dots) dot[0] = dot[1] = _mm512_setzero_ps();
+      const Bf16* inputs = x + 2 * parity;
+      for (std::size_t k = 0; k < pair.block; k += 4 * kSteps, values += 2 * kSteps * kPairRows) {
 #pragma GCC unroll 4
-      for (std::size_t k = 0; k < pair.block; k += 4, values += 2 * kPairRows) {
-        const __m512bh w0 = halves(_mm512_load_si512(values));
-        const __m512bh w1 = halves(_mm512_load_si512(values + 2 * kPanelRows));
+        for (std::size_t i = 0; i < kSteps; ++i) {
+          const __m512bh w0 = halves(_mm512_load_si512(values + i * 2 * kPairRows));
+          const __m512bh w1 = halves(_mm512_load_si512(values + i * 2 * kPairRows + 2 * kPanelRows));
 #pragma GCC unroll 6
-        for (std::size_t t = 0; t < tokens; ++t) {
-          const __m512bh value = pair_at(x + t * stride + k + 2 * parity);
-          dots[t][0] = _mm512_dpbf16_ps(dots[t][0], w0, value);
-          dots[t][1] = _mm512_dpbf16_ps(dots[t][1], w1, value);
+          for (std::size_t t = 0; t < tokens; ++t) {
+            const __m512bh value = pair_at(inputs + t * stride + k + 4 * i);
+            dots[t][0] = _mm512_dpbf16_ps(dots[t][0], w0, value);
+            dots[t][1] = _mm512_dpbf16_ps(dots[t][1], w1, value);
+          }
         }
       }
 #pragma GCC unroll 6

@@ -56,16 +56,21 @@ void write_scale(ScaleType type, float scale, std::uint8_t* to) {
   std::memcpy(to, &half, 2);
 }
 
-// Column c of a chunk: its bits in the chunk's vectors, seen from the row's lane.
-void write_code(int bits, std::uint8_t code, std::size_t c, std::uint8_t* lane) {
-  const std::size_t group = c / 4, i = c % 4;
-  const auto add = [&](std::size_t vector, unsigned value, std::size_t shift) {
-    lane[vector * kVectorBytes + i] |= static_cast<std::uint8_t>(value << shift);
+// Adds the codes of four columns, the g-th of a chunk, to its vectors, seen from the row's lane.
+void write_codes(int bits, const std::uint8_t* codes, std::size_t count, std::size_t g,
+                 std::uint8_t* lane) {
+  std::uint32_t four = 0;
+  std::memcpy(&four, codes, std::min<std::size_t>(count, 4));
+  const auto add = [&](std::size_t vector, std::uint32_t bytes) {
+    std::uint32_t all;
+    std::memcpy(&all, lane + vector * kVectorBytes, 4);
+    all |= bytes;
+    std::memcpy(lane + vector * kVectorBytes, &all, 4);
   };
-  if (bits == 8) return add(group, code, 0);
-  if (bits == 4) return add(group / 2, code, group % 2 * 4);
-  add(group / 4, code & 3u, group % 4 * 2);
-  if (bits == 3) add(2, code >> 2u, group);
+  if (bits == 8) return add(g, four);
+  if (bits == 4) return add(g / 2, four << (g % 2 * 4));
+  add(g / 4, (four & 0x03030303u) << (g % 4 * 2));
+  if (bits == 3) add(2, (four >> 2 & 0x01010101u) << g);
 }
 
 }  // namespace
@@ -80,7 +85,7 @@ PackedGroupInt::PackedGroupInt(const QuantizedTensor& tensor)
       cols_(static_cast<std::size_t>(tensor.cols)),
       layout_(tensor.layout),
       shape_(make_shape(tensor.layout, tensor.cols)),
-      data_(reinterpret_cast<std::uint8_t*>(buffer_.bytes(bytes()))) {
+      memory_(bytes()) {
   NEAP_CHECK(fits(layout_));
   parallel_for(panels(), [&](std::size_t index) { pack(tensor, index); });
 }
@@ -89,8 +94,7 @@ void PackedGroupInt::pack(const QuantizedTensor& tensor, std::size_t panel) {
   const auto groups = static_cast<std::size_t>(layout_.groups(tensor.cols));
   const std::size_t size = scale_bytes(shape_.scale_type);
   const auto bits = static_cast<std::size_t>(shape_.bits);
-  std::uint8_t* to = data_ + panel * shape_.panel_bytes;
-  std::memset(to, 0, shape_.panel_bytes);
+  std::uint8_t* to = data() + panel * shape_.panel_bytes;
   for (std::size_t lane = 0; lane < std::min(kPanelRows, rows_ - panel * kPanelRows); ++lane) {
     const std::size_t row = panel * kPanelRows + lane;
     for (std::size_t g = 0; g < groups; ++g) {
@@ -99,9 +103,9 @@ void PackedGroupInt::pack(const QuantizedTensor& tensor, std::size_t panel) {
       if (shape_.zeros) to[shape_.zero_bytes_at + at] = tensor.zeros[row * groups + g];
     }
     std::uint8_t* codes = to + shape_.code_bytes_at + 4 * lane;
-    for (std::size_t c = 0; c < cols_; ++c) {
-      write_code(shape_.bits, tensor.codes[row * cols_ + c], c % kChunk,
-                 codes + c / kChunk * bits * kVectorBytes);
+    for (std::size_t c = 0; c < cols_; c += 4) {
+      write_codes(shape_.bits, tensor.codes.data() + row * cols_ + c, cols_ - c, c % kChunk / 4,
+                  codes + c / kChunk * bits * kVectorBytes);
     }
   }
 }

@@ -19,7 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "base/buffer.h"
+#include "base/page_memory.h"
 #include "kernels/group_level.h"
 #include "kernels/int8_inputs.h"
 #include "neap/codec.h"
@@ -49,17 +49,18 @@ class PackedGroupInt {
 
   const GroupShape& shape() const { return shape_; }
   std::size_t panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
-  const std::uint8_t* panel(std::size_t index) const { return data_ + index * shape_.panel_bytes; }
+  const std::uint8_t* panel(std::size_t index) const { return data() + index * shape_.panel_bytes; }
   std::size_t bytes() const { return panels() * shape_.panel_bytes; }
 
  private:
   void pack(const QuantizedTensor& tensor, std::size_t panel);
 
+  std::uint8_t* data() const { return reinterpret_cast<std::uint8_t*>(memory_.data()); }
+
   std::size_t rows_, cols_;
   GroupLayout layout_;
   GroupShape shape_{};
-  Buffer buffer_;
-  std::uint8_t* data_;
+  PageMemory memory_;
 };
 
 }  // namespace neap

@@ -6,6 +6,7 @@ namespace neap {
 namespace {
 
 constexpr std::size_t kTileTokens = 6;  // 2 x 6 integer sums, as many of floats, two of weights
+constexpr std::size_t kSteps = 4;       // of four columns, which any block is a multiple of
 
 // Zeros: value - zero = dot of the values and, exactly, zero times the start of offset 1. Both are
 // integers below 2^23.
@@ -30,19 +31,20 @@ void tile(const IntegerPair& pair, const IntegerTokens& x, std::size_t first,
     for (std::size_t t = 0; t < tokens; ++t)
       dots[t][0] = dots[t][1] =
           zeros ? _mm512_setzero_si512() : _mm512_set1_epi32(starts[t * pair.blocks]);
+    for (std::size_t k = 0; k < pair.block; k += 4 * kSteps, values += 2 * kSteps * kVectorBytes) {
 #pragma GCC unroll 4
-    for (std::size_t k = 0; k < pair.block; k += 4) {
-      const __m512i w0 = _mm512_load_si512(values + k * (kVectorBytes / 2));
-      const __m512i w1 = _mm512_load_si512(values + k * (kVectorBytes / 2) + kVectorBytes);
+      for (std::size_t i = 0; i < kSteps; ++i) {
+        const __m512i w0 = _mm512_load_si512(values + i * 2 * kVectorBytes);
+        const __m512i w1 = _mm512_load_si512(values + i * 2 * kVectorBytes + kVectorBytes);
 #pragma GCC unroll 6
-      for (std::size_t t = 0; t < tokens; ++t) {
-        const __m512i value = four(inputs + t * x.stride + k);
-        dots[t][0] = _mm512_dpbusd_epi32(dots[t][0], w0, value);
-        dots[t][1] = _mm512_dpbusd_epi32(dots[t][1], w1, value);
+        for (std::size_t t = 0; t < tokens; ++t) {
+          const __m512i value = four(inputs + t * x.stride + k + 4 * i);
+          dots[t][0] = _mm512_dpbusd_epi32(dots[t][0], w0, value);
+          dots[t][1] = _mm512_dpbusd_epi32(dots[t][1], w1, value);
+        }
       }
     }
     inputs += pair.block;
-    values += pair.block * (kVectorBytes / 2);
     const __m512 s0 = _mm512_load_ps(pair.scales + b * kPairRows);
     const __m512 s1 = _mm512_load_ps(pair.scales + b * kPairRows + kPanelRows);
     const float* x_scales = x.scales + first * pair.blocks + b;

@@ -51,6 +51,17 @@ LobcqShape make_shape(const LobcqLayout& layout, std::int64_t cols, const Codebo
   return shape;
 }
 
+// At most eight codes, a byte each, 0 for those that are missing.
+std::uint64_t load_codes(const std::uint8_t* codes, std::size_t count) {
+  std::uint64_t eight = 0;
+  if (count >= 8) {
+    std::memcpy(&eight, codes, 8);
+  } else {
+    std::memcpy(&eight, codes, count);
+  }
+  return eight;
+}
+
 }  // namespace
 
 PackedLobcq::PackedLobcq(const LobcqTensor& tensor, const Codebooks& codebooks)
@@ -59,7 +70,7 @@ PackedLobcq::PackedLobcq(const LobcqTensor& tensor, const Codebooks& codebooks)
       layout_(tensor.layout),
       tensor_scale_(tensor.tensor_scale),
       shape_(make_shape(tensor.layout, tensor.cols, codebooks)),
-      data_(reinterpret_cast<std::uint8_t*>(buffer_.bytes(bytes()))) {
+      memory_(bytes()) {
   parallel_for(panels(), [&](std::size_t index) { pack(tensor, index); });
 }
 
@@ -67,8 +78,7 @@ void PackedLobcq::pack(const LobcqTensor& tensor, std::size_t panel) {
   const SelectorPlaces places(layout_);
   const auto block = static_cast<std::size_t>(layout_.block);
   const auto blocks = static_cast<std::size_t>(layout_.blocks(tensor.cols));
-  std::uint8_t* to = data_ + panel * shape_.arrays * shape_.array_bytes;
-  std::memset(to, 0, shape_.arrays * shape_.array_bytes);
+  std::uint8_t* to = data() + panel * shape_.arrays * shape_.array_bytes;
   for (std::size_t lane = 0; lane < std::min(kPanelRows, rows_ - panel * kPanelRows); ++lane) {
     const std::size_t row = panel * kPanelRows + lane;
     for (std::size_t a = 0; a < shape_.arrays; ++a) {
@@ -84,10 +94,10 @@ void PackedLobcq::pack(const LobcqTensor& tensor, std::size_t panel) {
       words[places.words - 1] |= std::uint32_t{tensor.scales[row * shape_.arrays + a]} << 24;
       for (std::size_t w = 0; w < places.words; ++w)
         std::memcpy(header + w * kVectorBytes, &words[w], 4);
-      for (std::size_t c = first; c < last; ++c) {
-        const std::size_t at = c - first;
-        codes[at / 8 * kVectorBytes + at % 4] |=
-            static_cast<std::uint8_t>(tensor.codes[row * cols_ + c] << (at % 8 / 4 * 4));
+      for (std::size_t c = first; c < last; c += 8) {
+        const std::uint64_t eight = load_codes(tensor.codes.data() + row * cols_ + c, last - c);
+        const auto bytes = static_cast<std::uint32_t>(eight | eight >> 28);
+        std::memcpy(codes + (c - first) / 8 * kVectorBytes, &bytes, sizeof bytes);
       }
     }
   }

@@ -20,7 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "base/buffer.h"
+#include "base/page_memory.h"
 #include "codec/lobcq.h"
 #include "kernels/int8_inputs.h"
 #include "kernels/lobcq_level.h"
@@ -46,19 +46,20 @@ class PackedLobcq {
   const LobcqShape& shape() const { return shape_; }
   std::size_t panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
   const std::uint8_t* panel(std::size_t index) const {
-    return data_ + index * shape_.arrays * shape_.array_bytes;
+    return data() + index * shape_.arrays * shape_.array_bytes;
   }
   std::size_t bytes() const { return panels() * shape_.arrays * shape_.array_bytes; }
 
  private:
   void pack(const LobcqTensor& tensor, std::size_t panel);
 
+  std::uint8_t* data() const { return reinterpret_cast<std::uint8_t*>(memory_.data()); }
+
   std::size_t rows_, cols_;
   LobcqLayout layout_;
   float tensor_scale_;
   LobcqShape shape_{};
-  Buffer buffer_;
-  std::uint8_t* data_;
+  PageMemory memory_;
 };
 
 }  // namespace neap

@@ -11,6 +11,7 @@
 #include "base/half.h"
 #include "base/parallel.h"
 #include "base/buffer.h"
+#include "base/page_memory.h"
 
 namespace neap {
 namespace {
@@ -219,7 +220,8 @@ void multiply_tile(Operand type, const TileProduct& shape, const std::byte* x, c
 struct PackedWeights::Impl {
   Operand type;
   std::size_t in, out;
-  Memory whole;
+  std::optional<PageMemory> memory;
+  Memory whole;  // in it
   // kPanelRows rows of the weight each, the last one maybe fewer; or all of it, where oneDNN's
   // layout does not let it be cut.
   std::vector<Memory> panels;
@@ -256,7 +258,9 @@ struct PackedWeights::Impl {
     });
     const Memory::dims dims{static_cast<Memory::dim>(in), static_cast<Memory::dim>(out)};
     Memory plain({dims, stored_type(type), Layout::ba}, cpu_engine(), rows);
-    whole = Memory(plan_for(key(out, whole_tile())).weights_desc(), cpu_engine());
+    const Memory::desc packed = plan_for(key(out, whole_tile())).weights_desc();
+    memory.emplace(packed.get_size());
+    whole = Memory(packed, cpu_engine(), memory->data());
     dnnl::reorder(plain, whole).execute(this_thread_stream(), plain, whole);
   }
 

@@ -7,6 +7,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include "base/multiversion.h"
+#include "base/page_memory.h"
 #include "base/parallel.h"
 #include "base/random.h"
 #include "neap/matrix.h"
@@ -121,7 +122,8 @@ double measure_products(Arithmetic arithmetic, Clock clock) {
 
 double measure_reading(Clock clock) {
   constexpr std::size_t kTile = std::size_t{1} << 17, kTiles = 256;  // 1 MiB each
-  auto words = Matrix<std::uint64_t>::unset(kTiles, kTile);
+  const PageMemory memory(kTiles * kTile * sizeof(std::uint64_t));
+  const MatrixView<std::uint64_t> words(reinterpret_cast<std::uint64_t*>(memory.data()), kTiles, kTile);
   parallel_for(kTiles, [&](std::size_t tile) { std::fill_n(words.row(tile), kTile, tile); });
   std::atomic<std::uint64_t> sum = 0;  // so that nothing is left out
   const double seconds = best_seconds(clock, 0.25, 3, [&] {

@@ -26,7 +26,10 @@ struct Rows {
 
   double at(std::size_t row, std::size_t i) const {
     const std::size_t index = row * view.head_dim + i;
-    if (view.type == KvType::int8) return static_cast<double>(reinterpret_cast<const std::int8_t*>(view.data)[index]) * static_cast<double>(scales[row]);
+    if (view.type == KvType::int8) {
+      const std::int8_t code = reinterpret_cast<const std::int8_t*>(view.data)[index];
+      return static_cast<double>(code) * static_cast<double>(scales[row]);
+    }
     if (view.type == KvType::bf16) return bf16_to_float(reinterpret_cast<const Bf16*>(view.data)[index]);
     return reinterpret_cast<const float*>(view.data)[index];
   }
