@@ -33,7 +33,7 @@ def parse_arguments():
                        ("llama", "folder of llama.cpp's programs"), ("out", "folder of the results")):
         parser.add_argument("--" + name, type=pathlib.Path, required=True, help=what)
     parser.add_argument("--neap", default="build/release/cli/neap", help="the program (default: build/release/cli/neap)")
-    parser.add_argument("--types", nargs="+", default=["Q4_0", "Q4_1", "Q5_0"])
+    parser.add_argument("--types", nargs="+", default=["Q4_0", "Q4_1", "Q5_0", "IQ4_NL"])
     parser.add_argument("--samples", type=int, default=12, help="calibration windows")
     parser.add_argument("--seqlen", type=int, default=2048, help="tokens of a calibration window")
     parser.add_argument("--chunks", type=int, default=188, help="windows of 512 to evaluate on")

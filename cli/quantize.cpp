@@ -61,7 +61,7 @@ void add_grid_options(CLI::App& app, QuantizeCommand& c) {
                  "_ASYM for zero points and G64 for a group size; 4 bits for weights and\n"
                  "activations (W4A4): LOBCQ, codebooks, which Neap alone runs; NVFP4, MXFP4,\n"
                  "INT4, which hardware multiplies; for llama.cpp: GGUF:Q4_0, and so on\n"
-                 "with Q4_1, Q5_0, Q5_1, Q8_0\n")
+                 "with Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL\n")
       ->type_name("NAME")
       ->default_str("W4A16");
   app.add_option("--bits", c.bits, "bits of a weight, 2 to 8")->type_name("B")->default_str("4");
@@ -132,7 +132,7 @@ void add_method_options(CLI::App& app, QuantizeCommand& c) {
   app.add_option("--descent", c.descent, "sweeps of coordinate descent at most; 0: none")
       ->type_name("SWEEPS")
       ->default_str(fmt::to_string(defaults.descent_sweeps));
-  app.add_option("--refit", c.refits, "integers and GGUF: rounds of scales chosen anew for\n"
+  app.add_option("--refit", c.refits, "grids of integers: rounds of scales chosen anew for\n"
                  "the codes, at most; 0: none")
       ->type_name("ROUNDS")
       ->default_str(fmt::to_string(defaults.refits));
@@ -210,7 +210,7 @@ void apply_scheme(const std::string& scheme, Recipe& recipe) {
   static const std::regex kForm(R"(W([2-8])A16(?:_?G(\d{1,6}))?(?:_(A?)SYM)?)", std::regex::icase);
   std::smatch match;
   if (!std::regex_match(scheme, match, kForm)) {
-    refuse("--scheme is not one that Neap writes", "W2A16 to W8A16, as in W4A16, W3A16_ASYM, W4A16G32, or LOBCQ, NVFP4, MXFP4, INT4, GGUF:Q4_0 to GGUF:Q8_0", scheme);
+    refuse("--scheme is not one that Neap writes", "W2A16 to W8A16, as in W4A16, W3A16_ASYM, W4A16G32, or LOBCQ, NVFP4, MXFP4, INT4, GGUF:Q4_0 and its like", scheme);
   }
   recipe.bits = std::stoi(match[1]);
   if (match[2].matched) recipe.group = std::stoll(match[2]);
@@ -218,9 +218,10 @@ void apply_scheme(const std::string& scheme, Recipe& recipe) {
 }
 
 // Options that mean nothing on the recipe's grid are an error, not ignored.
-void refuse_options_of_others(const QuantizeCommand& c, Scheme scheme) {
+void refuse_options_of_others(const QuantizeCommand& c, const Recipe& recipe) {
+  const Scheme scheme = recipe.scheme;
   const auto block_scaled = block_scaled_of(scheme);
-  const bool gguf = scheme == Scheme::gguf;
+  const bool gguf = scheme == Scheme::gguf, gguf_integers = gguf && recipe.gguf.type != DType::iq4_nl;
   const bool integer = scheme == Scheme::integer, lobcq = scheme == Scheme::lobcq, int4 = scheme == Scheme::int4;
   const struct {
     const char* name;
@@ -232,8 +233,8 @@ void refuse_options_of_others(const QuantizeCommand& c, Scheme scheme) {
                  {"--asym", c.asymmetric, integer, "integer grids"},
                  {"--override", !c.overrides.empty(), integer, "integer grids"},
                  {"--lm-head", c.lm_head && *c.lm_head != "keep", integer, "integer grids"},
-                 {"--paths", c.paths.has_value(), integer || int4 || gguf, "integer grids and GGUF"},
-                 {"--refit", c.refits.has_value(), integer || int4 || gguf, "integer grids and GGUF"},
+                 {"--paths", c.paths.has_value(), integer || int4 || gguf_integers, "integer grids"},
+                 {"--refit", c.refits.has_value(), integer || int4 || gguf_integers, "integer grids"},
                  {"--allow-fallback", c.allow_fallback, gguf, "--scheme GGUF:..."},
                  {"--weights-only", c.weights_only, !integer && !gguf, "--scheme LOBCQ, NVFP4, MXFP4 or INT4"},
                  {"--codebooks", c.codebooks.has_value(), lobcq, "--scheme LOBCQ"},
@@ -251,7 +252,7 @@ void refuse_options_of_others(const QuantizeCommand& c, Scheme scheme) {
 
 void apply_grid(const QuantizeCommand& c, Recipe& recipe) {
   if (c.scheme) apply_scheme(*c.scheme, recipe);
-  refuse_options_of_others(c, recipe.scheme);
+  refuse_options_of_others(c, recipe);
   if (c.weights_only) (recipe.scheme == Scheme::lobcq ? recipe.lobcq.weights_only : recipe.block_scaled.weights_only) = true;
   if (c.allow_fallback) recipe.gguf.allow_fallback = true;
   if (c.codebooks) {

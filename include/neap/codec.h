@@ -46,7 +46,7 @@ struct Fp4Layout {
   bool operator==(const Fp4Layout&) const = default;
 };
 
-// A block type of GGUF (docs/formats/gguf.md): Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q6_K.
+// A block type of GGUF (docs/formats/gguf.md): Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL or Q6_K.
 struct GgufLayout {
   DType type = DType::q4_0;
   bool operator==(const GgufLayout&) const = default;

@@ -79,7 +79,7 @@ struct BlockScaledRecipe {
 };
 
 struct GgufRecipe {
-  DType type = DType::q4_0;     // Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0
+  DType type = DType::q4_0;     // Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or IQ4_NL
   bool allow_fallback = false;  // a tensor whose shape the type cannot hold takes llama.cpp's second choice
 };
 // "Q4_0" and its like, in any case. Throws Error(argument) listing the names.
@@ -114,7 +114,7 @@ struct Recipe {
   int paths = 5;                      // Klein's K; 0: the greedy walk alone
   SolveOrder order = SolveOrder::activation;
   int descent_sweeps = 32;            // at most; 0: none
-  int refits = 0;                     // rounds of scales chosen anew for the codes, each with a descent; integers and GGUF
+  int refits = 0;                     // rounds of scales chosen anew for the codes, each with a descent; grids of integers
   std::optional<bool> balance;        // factors between the layers of a block that cancel out (not with AWQ, which has
                                       // its own); unset: where ojbkq decides weights that run on 4-bit activations
 

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/half.h"
+#include "base/iq4_nl.h"
 #include "base/parallel.h"
 #include "codec/group_int.h"
 
@@ -95,7 +96,9 @@ void dequantize_row(const GgufTensor& t, std::int64_t r, float* out) {
   for (std::int64_t c = 0; c < t.cols; ++c) {
     const float d = row.scales[c / block];
     const int code = row.codes[c];
-    if (row.minima) {
+    if (t.layout.type == DType::iq4_nl) {
+      out[c] = d * static_cast<float>(kIq4NlTable[static_cast<std::size_t>(code)]);
+    } else if (row.minima) {
       out[c] = d * static_cast<float>(code) + row.minima[c / block];
     } else {
       const float scale = row.sub_scales ? d * static_cast<float>(row.sub_scales[c / kSub]) : d;
@@ -113,6 +116,7 @@ bool is_gguf_block(DType type) {
     case DType::q5_0:
     case DType::q5_1:
     case DType::q8_0:
+    case DType::iq4_nl:
     case DType::q6_k: return true;
     default: return false;
   }
@@ -121,6 +125,7 @@ bool is_gguf_block(DType type) {
 int code_bits(const GgufLayout& layout) {
   switch (layout.type) {
     case DType::q4_0:
+    case DType::iq4_nl:
     case DType::q4_1: return 4;
     case DType::q5_0:
     case DType::q5_1: return 5;

@@ -16,6 +16,7 @@ namespace neap {
 //   Q4_0, Q5_0, Q8_0   d (n - 8), d (n - 16), d (n - 128)
 //   Q4_1, Q5_1         d n + m
 //   Q6_K               (d s) (n - 32)
+//   IQ4_NL             d T[n], T the table of base/iq4_nl.h
 struct GgufTensor {
   GgufLayout layout;
   std::int64_t rows = 0, cols = 0;

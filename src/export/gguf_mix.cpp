@@ -30,6 +30,11 @@ DType mixed_type(DType scheme, const std::string& module, const ModelConfig& con
     if (scheme == DType::q4_0) return DType::q4_1;
     if (scheme == DType::q5_0) return DType::q5_1;
   }
+  if (scheme == DType::iq4_nl) {
+    const bool shared_values = module.ends_with(".v_proj") && config.heads >= 4 * config.kv_heads;
+    const bool first_down = !calibrated && module.ends_with(".down_proj") && layer_of(module) < config.layers / 8;
+    if (shared_values || first_down) return DType::q5_1;
+  }
   return scheme;
 }
 
@@ -46,6 +51,7 @@ std::uint32_t gguf_file_type(DType scheme) {
     case DType::q8_0: return 7;
     case DType::q5_0: return 8;
     case DType::q5_1: return 9;
+    case DType::iq4_nl: return 25;
     default: NEAP_CHECK(!"a scheme of GGUF"); return 0;
   }
 }

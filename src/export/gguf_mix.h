@@ -11,7 +11,8 @@
 namespace neap {
 
 // The type that llama-quantize gives a matrix ("model.layers.0.mlp.up_proj", "lm_head", "model.embed_tokens") in a
-// file of `scheme` (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0), without regard to its shape. calibrated: as with an imatrix.
+// file of `scheme` (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL), without regard to its shape. calibrated: as with an imatrix. With IQ4_NL llama-quantize
+// gives some matrices Q5_K, which is not written here: those take Q5_1, a little more.
 DType mixed_type(DType scheme, const std::string& module, const ModelConfig& config, bool calibrated);
 
 // What it falls back to where rows of `cols` are no whole number of blocks; nothing: the matrix stays as it is.

@@ -45,7 +45,7 @@ constexpr std::array kGgmlTypes = {
     GgmlType{14, "Q6_K", DType::q6_k}, GgmlType{15, "Q8_K", {}},
     GgmlType{16, "IQ2_XXS", {}},       GgmlType{17, "IQ2_XS", {}},
     GgmlType{18, "IQ3_XXS", {}},       GgmlType{19, "IQ1_S", {}},
-    GgmlType{20, "IQ4_NL", {}},        GgmlType{21, "IQ3_S", {}},
+    GgmlType{20, "IQ4_NL", DType::iq4_nl},        GgmlType{21, "IQ3_S", {}},
     GgmlType{22, "IQ2_S", {}},         GgmlType{23, "IQ4_XS", {}},
     GgmlType{24, "I8", DType::i8},     GgmlType{25, "I16", DType::i16},
     GgmlType{26, "I32", DType::i32},   GgmlType{27, "I64", DType::i64},

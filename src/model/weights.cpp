@@ -41,6 +41,7 @@ bool holds_floats(DType type) {
     case DType::q4_k:
     case DType::q5_k:
     case DType::q6_k:
+    case DType::iq4_nl:
       return true;
     default:
       return false;

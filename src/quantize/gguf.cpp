@@ -5,8 +5,11 @@
 #include <cmath>
 #include <limits>
 
+#include "base/half.h"
+#include "base/iq4_nl.h"
 #include "base/parallel.h"
 #include "neap/error.h"
+#include "solve/table_layer.h"
 
 namespace neap {
 namespace {
@@ -120,11 +123,46 @@ GgufTensor round_to_q6_k(MatrixView<const float> weight, const GgufLayout& layou
   return tensor;
 }
 
+// Every normal fp16 number, before a table that is not symmetric.
+TableLayout iq4_nl_tables() {
+  TableLayout layout{.array = 32, .block = 1, .tables = {}, .scales = {}, .mirrored = true};
+  Table& table = layout.tables.emplace_back();
+  std::copy(kIq4NlTable.begin(), kIq4NlTable.end(), table.begin());
+  constexpr Fp16 kFirst = 0x0400, kInfinity = 0x7c00;
+  for (Fp16 bits = kFirst; bits < kInfinity; ++bits) layout.scales.push_back(fp16_to_float(bits));
+  return layout;
+}
+
+GgufTensor to_iq4_nl(const TableLayout& layout, const TableTensor& tables) {
+  GgufTensor tensor{.layout = {DType::iq4_nl},
+                    .rows = static_cast<std::int64_t>(tables.codes.rows()),
+                    .cols = static_cast<std::int64_t>(tables.codes.cols()),
+                    .codes = {},
+                    .scales = {},
+                    .minima = {},
+                    .sub_scales = {}};
+  tensor.codes.assign(tables.codes.data(), tables.codes.data() + tables.codes.rows() * tables.codes.cols());
+  for (std::size_t i = 0; i < tables.scales.rows() * tables.scales.cols(); ++i) {
+    tensor.scales.push_back(scale_value(layout, tables.scales.data()[i]));
+  }
+  return tensor;
+}
+
+GgufTensor round_to_iq4_nl(MatrixView<const float> weight) {
+  const TableLayout layout = iq4_nl_tables();
+  return to_iq4_nl(layout, round_to_tables(weight, layout, search_scales(weight, layout, {}), {}));
+}
+
 }  // namespace
 
 GgufSolution solve_gguf(const LayerSystem& system, MatrixView<const float> weight, const GgufLayout& layout,
                         const SolveOptions& options, std::uint64_t key) {
   NEAP_CHECK(layout.type != DType::q6_k);
+  if (layout.type == DType::iq4_nl) {
+    const TableLayout tables = iq4_nl_tables();
+    TableSolution solution = solve_table_layer(system, weight, tables, options);
+    return {to_iq4_nl(tables, solution.tensor), std::move(solution.report)};
+  }
   GridSolution solution = solve_layer_in_form(system, weight, group_layout(layout), form_of(layout), options, key);
   return {to_gguf(layout, solution.grid, std::move(solution.codes)), std::move(solution.report)};
 }
@@ -132,6 +170,7 @@ GgufSolution solve_gguf(const LayerSystem& system, MatrixView<const float> weigh
 GgufTensor round_to_gguf(MatrixView<const float> weight, const GgufLayout& layout) {
   require_finite(weight);
   if (layout.type == DType::q6_k) return round_to_q6_k(weight, layout);
+  if (layout.type == DType::iq4_nl) return round_to_iq4_nl(weight);
   const Grid grid = make_grid(weight, group_layout(layout), GridSearch::weighted, {}, form_of(layout));
   return to_gguf(layout, grid, nearest_codes(weight, grid));
 }

@@ -53,8 +53,9 @@ void check_format(const Recipe& recipe) {
     refuse("this method is for integer grids", std::string(gguf ? "rtn, gptq, gptaq" : "rtn, gptq") + " or ojbkq with " + format,
            name_of(recipe.method));
   }
-  if (recipe.refits > 0 && !gguf && block_scaled != BlockScaled::int4) {
-    refuse("scales are chosen anew on integer grids and in GGUF", "refits 0 with " + format, std::to_string(recipe.refits));
+  const bool table = gguf && recipe.gguf.type == DType::iq4_nl;
+  if (recipe.refits > 0 && (!gguf || table) && block_scaled != BlockScaled::int4) {
+    refuse("scales are chosen anew on grids of integers", "refits 0 with " + (table ? "IQ4_NL" : format), std::to_string(recipe.refits));
   }
   if (recipe.scheme == Scheme::lobcq && !recipe.lobcq.search_scales && recipe.method != Method::rtn) {
     refuse("scales from the maximum are for rounding", "rtn", name_of(recipe.method));

@@ -24,7 +24,7 @@ constexpr std::array kFormats = {std::pair{FileFormat::compressed_tensors, "comp
                                 std::pair{FileFormat::gptq, "gptq"}, std::pair{FileFormat::gptq_v2, "gptq_v2"}};
 constexpr std::array kGgufTypes = {std::pair{DType::q4_0, "Q4_0"}, std::pair{DType::q4_1, "Q4_1"},
                                    std::pair{DType::q5_0, "Q5_0"}, std::pair{DType::q5_1, "Q5_1"},
-                                   std::pair{DType::q8_0, "Q8_0"}};
+                                   std::pair{DType::q8_0, "Q8_0"}, std::pair{DType::iq4_nl, "IQ4_NL"}};
 constexpr std::array kOrders = {std::pair{SolveOrder::activation, "activation"},
                                std::pair{SolveOrder::backward, "backward"},
                                std::pair{SolveOrder::forward, "forward"}};

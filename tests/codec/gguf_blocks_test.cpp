@@ -10,7 +10,7 @@
 namespace neap {
 namespace {
 
-constexpr DType kTypes[] = {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0, DType::q6_k};
+constexpr DType kTypes[] = {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0, DType::q6_k, DType::iq4_nl};
 
 // io/dequantize is held against the `gguf` package, bit for bit, by golden files.
 TEST(GgufBlocks, TheReaderFindsTheValuesThatWereMeantBitForBit) {

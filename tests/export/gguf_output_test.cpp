@@ -86,7 +86,7 @@ TEST_F(GgufOutputTest, NeapReadsBackEveryArchitectureBitForBit) {
   for (const std::string name : {"llama1", "llama2", "llama31", "llama-linear", "llama-bias", "mistral", "qwen2", "qwen2-sliding",
                                  "qwen3", "qwen3-sharded", "smollm2"}) {
     const Weights source = open_weights(with_tokenizer(name));
-    for (const DType type : {DType::q4_0, DType::q5_1}) {
+    for (const DType type : {DType::q4_0, DType::q5_1, DType::iq4_nl}) {
       const GgufContents contents = contents_for(source.config(), type);
       EXPECT_EQ(contents.modules.empty(), name != "llama2");
       const auto tensors = random_tensors(source.config(), contents);
@@ -172,6 +172,12 @@ TEST(GgufMix, IsThatOfLlamaCpp) {
   EXPECT_EQ(mixed_type(DType::q4_0, "model.layers.3.mlp.down_proj", config, true), DType::q4_0);
   EXPECT_EQ(mixed_type(DType::q4_0, "model.layers.2.mlp.down_proj", config, false), DType::q4_0);
   EXPECT_EQ(mixed_type(DType::q4_1, "model.layers.0.mlp.down_proj", config, true), DType::q4_1);
+  config.heads = config.kv_heads = 8;
+  EXPECT_EQ(mixed_type(DType::iq4_nl, "model.layers.0.self_attn.v_proj", config, true), DType::iq4_nl);
+  EXPECT_EQ(mixed_type(DType::iq4_nl, "model.layers.0.mlp.down_proj", config, true), DType::iq4_nl);
+  EXPECT_EQ(mixed_type(DType::iq4_nl, "model.layers.0.mlp.down_proj", config, false), DType::q5_1);
+  config.kv_heads = 2;
+  EXPECT_EQ(mixed_type(DType::iq4_nl, "model.layers.0.self_attn.v_proj", config, true), DType::q5_1);
   config.tied_head = false;
   EXPECT_EQ(mixed_type(DType::q4_0, "model.embed_tokens", config, true), DType::q4_0);
   EXPECT_EQ(mixed_type(DType::q4_0, "lm_head", config, true), DType::q6_k);

@@ -48,6 +48,7 @@ TEST(RoundToGguf, IsBetterThanTheScaleOfTheLargestWeight) {
   const Matrix<float> weight = random_matrix(16, 512, 1);
   EXPECT_LT(squared_error(weight, round_to_gguf(weight, {DType::q4_0})), 0.95 * plain_error(weight, 32, -8));
   EXPECT_LT(squared_error(weight, round_to_gguf(weight, {DType::q5_0})), 0.95 * plain_error(weight, 32, -16));
+  EXPECT_LT(squared_error(weight, round_to_gguf(weight, {DType::iq4_nl})), squared_error(weight, round_to_gguf(weight, {DType::q4_0})));
   // Sub-scales of 8 bits cost little of what groups of 16 gain.
   EXPECT_LT(squared_error(weight, round_to_gguf(weight, {DType::q6_k})), plain_error(weight, 16, -32));
 }
@@ -65,13 +66,14 @@ TEST(RoundToGguf, MoreBitsAreNeverWorse) {
 TEST(RoundToGguf, ConstantAndZeroBlocksAreHeldExactly) {
   Matrix<float> weight(2, 256);
   for (std::size_t c = 0; c < 256; ++c) weight(1, c) = 0.25f;
-  for (const DType type : {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0, DType::q6_k}) {
+  for (const DType type : {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0, DType::q6_k, DType::iq4_nl}) {
     const GgufTensor tensor = round_to_gguf(weight, {type});
     Matrix<float> rounded(2, 256);
     dequantize(tensor, 0, 2, rounded);
     for (std::size_t c = 0; c < 256; ++c) {
       EXPECT_NEAR(rounded(0, c), 0, 1e-12) << name_of(type);
-      EXPECT_NEAR(rounded(1, c), 0.25f, 2e-4f) << name_of(type);
+      // Scales before a table are tried on a grid of steps of 4 %.
+      EXPECT_NEAR(rounded(1, c), 0.25f, type == DType::iq4_nl ? 0.01f : 2e-4f) << name_of(type);
     }
   }
 }
@@ -93,7 +95,7 @@ class QuantizeToGguf : public testing::Test {
     o.recipe.gguf = {type, true};
     o.recipe.method = method;
     o.recipe.length = 64;
-    o.recipe.refits = method == Method::ojbkq ? 1 : 0;
+    o.recipe.refits = method == Method::ojbkq && type != DType::iq4_nl ? 1 : 0;
     o.output = folder_ / output;
     o.threads = 2;
     return o;
@@ -111,7 +113,7 @@ class QuantizeToGguf : public testing::Test {
 };
 
 TEST_F(QuantizeToGguf, EveryTypeAndMethodWritesAModelThatRuns) {
-  for (const DType type : {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0}) {
+  for (const DType type : {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0, DType::iq4_nl}) {
     for (const Method method : {Method::rtn, Method::gptq, Method::gptaq, Method::ojbkq}) {
       const std::string name = std::string(name_of(type)) + name_of(method);
       const QuantizeReport report = quantize(model(), options(name, type, method));
