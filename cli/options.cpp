@@ -62,8 +62,9 @@ CLI::Option* add_model(CLI::App& command, std::string& model) {
 void add_kernels(CLI::App& command, PackedOptions& options) {
   command.add_flag("--int8", options.int8_inputs,
                    "round the inputs of quantized layers to 8 bits, a scale per group, and run\n"
-                   "them from their packed bytes in integers: fast. LO-BCQ layers on LO-BCQ\n"
-                   "inputs always run so, at no cost in exactness");
+                   "them in integers: fast. Without, they run on inputs in bf16, from packed\n"
+                   "bytes too. LO-BCQ layers on LO-BCQ inputs are always in integers, which\n"
+                   "costs no exactness");
   command
       .add_option_function<std::string>(
           "--head",
