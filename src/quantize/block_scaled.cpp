@@ -53,7 +53,8 @@ Fp4Tensor to_fp4(const TableTensor& tables, const Fp4Layout& layout, float globa
 
 }  // namespace
 
-float shared_global_scale(const Weights& weights, const Plan& plan, std::int64_t layer, Stage stage) {
+float shared_global_scale(const Plan& plan, std::int64_t layer, Stage stage,
+                          const std::function<Matrix<float>(Role)>& weight_of) {
   float largest = 0;
   bool any = false;
   for (const Role role : roles_of(stage)) {
@@ -62,7 +63,7 @@ float shared_global_scale(const Weights& weights, const Plan& plan, std::int64_t
     const auto* fp4 = layout ? std::get_if<Fp4Layout>(layout) : nullptr;
     if (!fp4 || fp4->format != BlockScaled::nvfp4) continue;
     any = true;
-    naming(module, [&] { largest = std::max(largest, largest_magnitude(weights.weight(layer, role))); });
+    naming(module, [&] { largest = std::max(largest, largest_magnitude(weight_of(role))); });
   }
   return any ? global_scale_of_maximum(largest) : 1;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "calib/streams.h"
 #include "codec/fp4.h"
@@ -13,9 +14,11 @@
 namespace neap {
 
 // NVFP4's global scale of the weights that `stage` of a block reads into: one for all that the plan
-// quantizes, because engines join q, k, v and gate, up into one matrix. 1 where none is NVFP4. Throws
-// Error(data) naming module, row and column of a weight that is not finite.
-float shared_global_scale(const Weights& weights, const Plan& plan, std::int64_t layer, Stage stage);
+// quantizes, because engines join q, k, v and gate, up into one matrix. 1 where none is NVFP4. weight_of gives
+// the weights that will be decided, which balancing may have changed. Throws Error(data) naming module, row and column of
+// a weight that is not finite.
+float shared_global_scale(const Plan& plan, std::int64_t layer, Stage stage,
+                          const std::function<Matrix<float>(Role)>& weight_of);
 
 struct Fp4Solution {
   Fp4Tensor tensor;

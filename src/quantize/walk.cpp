@@ -182,12 +182,20 @@ class Walk {
     full = balance_->apply(std::move(full), options_.recipe.precision);
   }
 
+  // What the block at hand has, balanced or not.
+  Matrix<float> weight_of(const Block& block, Role role) const {
+    return balance_ ? balance_->weight(role) : weights_.weight(block.index, role);
+  }
+  std::vector<float> bias_of(const Block& block, Role role) const {
+    return balance_ ? balance_->bias(role) : weights_.bias(block.index, role);
+  }
+
   void decide(Stage stage, const Block& full, Block& runtime) {
     const auto& roles = roles_of(stage);
     const auto planned = [&](Role role) { return plan_.find(module_name(full.index, role)) != nullptr; };
     if (std::none_of(roles.begin(), roles.end(), planned)) return;
     const std::optional<float> input_scale = scale_of_inputs(stage, runtime);
-    const float global_scale = shared_global_scale(weights_, plan_, full.index, stage);
+    const float global_scale = shared_global_scale(plan_, full.index, stage, [&](Role role) { return weight_of(full, role); });
     GramPair sums;
     std::optional<LayerSystem> system;
     if (options_.recipe.method != Method::rtn) {
@@ -198,13 +206,12 @@ class Walk {
     for (const Role role : roles) {
       if (!planned(role)) continue;
       const std::string module = module_name(full.index, role);
-      const Matrix<float> weight = balance_ ? balance_->weight(role) : weights_.weight(full.index, role);
+      const Matrix<float> weight = weight_of(full, role);
       const DecidedLayer layer{
           system ? solve(*system, module, weight, global_scale) : round(module, weight, global_scale), input_scale};
       sink_.quantized(module, layer);
       runtime.linears[static_cast<std::size_t>(role)] =
-          make_dense_linear(
-          dense_of(layer.weight), balance_ ? balance_->bias(role) : weights_.bias(full.index, role), options_.recipe.precision);
+          make_dense_linear(dense_of(layer.weight), bias_of(full, role), options_.recipe.precision);
     }
   }
 
@@ -321,7 +328,7 @@ std::vector<LayerRecord> round_all(const Weights& weights, const Plan& plan, con
       throw Error(ErrorCode::cancelled, "cancelled");
     }
     for (const Stage stage : kStages) {
-      const float global_scale = shared_global_scale(weights, plan, layer, stage);
+      const float global_scale = shared_global_scale(plan, layer, stage, [&](Role role) { return weights.weight(layer, role); });
       for (const Role role : roles_of(stage)) {
         const std::string module = module_name(layer, role);
         if (plan.find(module)) round_one(module, weights.weight(layer, role), global_scale);

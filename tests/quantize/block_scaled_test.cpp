@@ -10,6 +10,7 @@
 #include "codec/lobcq_encode.h"
 #include "neap/error.h"
 #include "neap/quantize.h"
+#include "quantize/balance.h"
 #include "support/expect_error.h"
 #include "support/random_matrix.h"
 #include "support/tiny_model.h"
@@ -118,7 +119,8 @@ TEST_F(QuantizeBlockScaled, SameBytesAtAnyNumberOfThreads) {
 
 TEST_F(QuantizeBlockScaled, JoinedLayersShareTheirGlobalScales) {
   for (const Method method : {Method::rtn, Method::ojbkq}) {
-    const QuantizeOptions o = options(name_of(method), Scheme::nvfp4, method);
+    QuantizeOptions o = options(name_of(method), Scheme::nvfp4, method);
+    o.recipe.balance = false;
     run(o);
     const Weights output = open(o.output), source = open(model_);
     const auto weight_scale = [&](Role role) {
@@ -136,6 +138,25 @@ TEST_F(QuantizeBlockScaled, JoinedLayersShareTheirGlobalScales) {
     EXPECT_EQ(weight_scale(Role::q), global_scale_of_maximum(largest));
     EXPECT_EQ(weight_scale(Role::gate), weight_scale(Role::up));
     EXPECT_EQ(weight_scale(Role::o), global_scale_of_maximum(largest_magnitude(source.weight(1, Role::o))));
+  }
+}
+
+TEST_F(QuantizeBlockScaled, GlobalScalesAreThoseOfTheBalancedWeights) {
+  QuantizeOptions o = options("balanced", Scheme::nvfp4, Method::rtn);
+  o.recipe.balance = true;
+  run(o);
+  const Weights output = open(o.output), source = open(model_);
+  const TokenWindows windows = read_windows({text_}, Tokenizer::open(source.checkpoint()), o.recipe.samples, o.recipe.length);
+  const Streams streams(source, windows,
+                        {.reference = false, .precision = o.recipe.precision, .memory = 1 << 24, .scratch = folder_.path()});
+  const Balance balance(source, make_plan(o.recipe, source.config()), streams, source.block(0, o.recipe.precision));
+  for (const Stage stage : {Stage::attention_input, Stage::attention_output, Stage::mlp_input}) {
+    float largest = 0;
+    for (const Role role : roles_of(stage)) largest = std::max(largest, largest_magnitude(balance.weight(role)));
+    for (const Role role : roles_of(stage)) {
+      const auto stored = *output.packed_weight(module_name(0, role));
+      EXPECT_EQ(std::get<Fp4Tensor>(stored).global_scale, global_scale_of_maximum(largest));
+    }
   }
 }
 
