@@ -108,7 +108,7 @@ QuantizedWeight round_weight(const Matrix<float>& weight, const WeightLayout& la
                              float global_scale) {
   if (std::holds_alternative<LobcqLayout>(layout)) {
     return round_to_lobcq(weight, *options.codebooks,
-                          options.recipe.lobcq.search_scales ? ScaleChoice::search : ScaleChoice::maximum);
+                          options.recipe.lobcq.scales);
   }
   require_finite(weight);
   if (const auto* fp4 = std::get_if<Fp4Layout>(&layout)) return round_to_fp4(weight, *fp4, global_scale);
