@@ -5,11 +5,17 @@
 #include <memory>
 #include <span>
 
+#include "codec/fp4.h"
 #include "model/coded_linear.h"
 #include "model/linear.h"
 #include "neap/codec.h"
 
 namespace neap {
+
+struct PlainInputs {
+  Precision precision = Precision::bf16;  // of the model
+  bool rounded = false;  // to fewer bits and decoded again: nothing but `precision` may round them more
+};
 
 class PackedLinears {
  public:
@@ -19,13 +25,15 @@ class PackedLinears {
   virtual std::unique_ptr<const Linear> coded(const LobcqTensor& weight, const Codebooks& codebooks,
                                               std::span<const float> bias,
                                               const InputEncoder& inputs) const = 0;
-  // On inputs that are not encoded, in a model of that precision.
+  // On inputs that are numbers.
   virtual std::unique_ptr<const Linear> plain(const LobcqTensor& weight, const Codebooks& codebooks,
                                               std::span<const float> bias,
-                                              Precision precision) const = 0;
+                                              PlainInputs inputs) const = 0;
   virtual std::unique_ptr<const Linear> plain(const QuantizedTensor& weight,
                                               std::span<const float> bias,
-                                              Precision precision) const = 0;
+                                              PlainInputs inputs) const = 0;
+  virtual std::unique_ptr<const Linear> plain(const Fp4Tensor& weight, std::span<const float> bias,
+                                              PlainInputs inputs) const = 0;
   // A part of the head.
   virtual std::unique_ptr<const Linear> head(MatrixView<const float> weight) const = 0;
 };
