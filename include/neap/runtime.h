@@ -26,7 +26,7 @@ struct PackedOptions {
 
 // For LoadOptions::packed. LO-BCQ layers on LO-BCQ inputs run from packed bytes, and their results
 // are those without this, bit for bit; everything else is as the options say. Layers with groups that
-// no kernel takes are decoded.
+// no kernel takes, and layers in other formats on inputs that are rounded to 4 bits, are decoded.
 std::shared_ptr<const PackedLinears> packed_linears(const PackedOptions& options = {});
 
 }  // namespace neap

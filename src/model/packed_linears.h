@@ -12,11 +12,6 @@
 
 namespace neap {
 
-struct PlainInputs {
-  Precision precision = Precision::bf16;  // of the model
-  bool rounded = false;  // to fewer bits and decoded again: nothing but `precision` may round them more
-};
-
 class PackedLinears {
  public:
   virtual ~PackedLinears() = default;
@@ -25,15 +20,15 @@ class PackedLinears {
   virtual std::unique_ptr<const Linear> coded(const LobcqTensor& weight, const Codebooks& codebooks,
                                               std::span<const float> bias,
                                               const InputEncoder& inputs) const = 0;
-  // On inputs that are numbers.
+  // On inputs that are not encoded, in a model of that precision.
   virtual std::unique_ptr<const Linear> plain(const LobcqTensor& weight, const Codebooks& codebooks,
                                               std::span<const float> bias,
-                                              PlainInputs inputs) const = 0;
+                                              Precision precision) const = 0;
   virtual std::unique_ptr<const Linear> plain(const QuantizedTensor& weight,
                                               std::span<const float> bias,
-                                              PlainInputs inputs) const = 0;
+                                              Precision precision) const = 0;
   virtual std::unique_ptr<const Linear> plain(const Fp4Tensor& weight, std::span<const float> bias,
-                                              PlainInputs inputs) const = 0;
+                                              Precision precision) const = 0;
   // A part of the head.
   virtual std::unique_ptr<const Linear> head(MatrixView<const float> weight) const = 0;
 };

@@ -424,23 +424,23 @@ std::unique_ptr<const Linear> Weights::linear(std::int64_t layer, Role role, Pre
     return packed ? packed->coded(codes, weight_codebooks_, added, *encoder)
                   : make_coded_linear(codes, weight_codebooks_, added, std::move(*encoder));
   }
-  std::unique_ptr<const Linear> made;
-  if (packed && !encoder)
-    made = plain_linear(module, bias(layer, role), {precision, coding.has_value()}, *packed);
-  if (!made) made = make_dense_linear(weight(layer, role), bias(layer, role), precision);
-  return coding ? make_input_coding_linear(std::move(made), *std::move(coding)) : std::move(made);
+  if (packed && !coding) {
+    if (auto made = plain_linear(module, bias(layer, role), precision, *packed)) return made;
+  }
+  auto dense = make_dense_linear(weight(layer, role), bias(layer, role), precision);
+  return coding ? make_input_coding_linear(std::move(dense), *std::move(coding)) : std::move(dense);
 }
 
 // Null where the module is dense or kernels do not take it.
 std::unique_ptr<const Linear> Weights::plain_linear(const std::string& module,
-                                                    std::span<const float> bias, PlainInputs inputs,
+                                                    std::span<const float> bias, Precision precision,
                                                     const PackedLinears& packed) const {
   const std::optional<QuantizedWeight> weight = packed_weight(module);
   if (!weight) return nullptr;
   if (const auto* lobcq = std::get_if<LobcqTensor>(&*weight))
-    return packed.plain(*lobcq, weight_codebooks_, bias, inputs);
-  if (const auto* groups = std::get_if<QuantizedTensor>(&*weight)) return packed.plain(*groups, bias, inputs);
-  if (const auto* fp4 = std::get_if<Fp4Tensor>(&*weight)) return packed.plain(*fp4, bias, inputs);
+    return packed.plain(*lobcq, weight_codebooks_, bias, precision);
+  if (const auto* groups = std::get_if<QuantizedTensor>(&*weight)) return packed.plain(*groups, bias, precision);
+  if (const auto* fp4 = std::get_if<Fp4Tensor>(&*weight)) return packed.plain(*fp4, bias, precision);
   return nullptr;
 }
 

@@ -95,7 +95,7 @@ class Weights {
   std::unique_ptr<const Linear> linear(std::int64_t layer, Role role, Precision precision,
                                        const InputCoder& inputs, const PackedLinears* packed) const;
   std::unique_ptr<const Linear> plain_linear(const std::string& module, std::span<const float> bias,
-                                             PlainInputs inputs, const PackedLinears& packed) const;
+                                             Precision precision, const PackedLinears& packed) const;
   // In a format of compressed-tensors, by file name; null if it is not.
   const PackedModule* packed(const std::string& module) const;
   QuantizedTensor decode(const std::string& module, const PackedGrid& grid) const;

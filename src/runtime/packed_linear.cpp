@@ -155,20 +155,20 @@ class Kernels final : public PackedLinears {
 
   std::unique_ptr<const Linear> plain(const LobcqTensor& weight, const Codebooks& codebooks,
                                       std::span<const float> bias,
-                                      PlainInputs inputs) const override {
-    if (!takes(inputs)) return nullptr;
-    return plain_linear(PackedLobcq(weight, codebooks), bias, inputs);
+                                      Precision precision) const override {
+    if (!takes(precision)) return nullptr;
+    return plain_linear(PackedLobcq(weight, codebooks), bias);
   }
 
   std::unique_ptr<const Linear> plain(const QuantizedTensor& weight, std::span<const float> bias,
-                                      PlainInputs inputs) const override {
-    if (!takes(inputs) || !PackedGroupInt::fits(weight.layout)) return nullptr;
-    return plain_linear(PackedGroupInt(weight), bias, inputs);
+                                      Precision precision) const override {
+    if (!takes(precision) || !PackedGroupInt::fits(weight.layout)) return nullptr;
+    return plain_linear(PackedGroupInt(weight), bias);
   }
 
   std::unique_ptr<const Linear> plain(const Fp4Tensor& weight, std::span<const float> bias,
-                                      PlainInputs inputs) const override {
-    return takes(inputs) ? plain_linear(PackedFp4(weight), bias, inputs) : nullptr;
+                                      Precision precision) const override {
+    return takes(precision) ? plain_linear(PackedFp4(weight), bias) : nullptr;
   }
 
   std::unique_ptr<const Linear> head(MatrixView<const float> weight) const override {
@@ -181,16 +181,14 @@ class Kernels final : public PackedLinears {
   }
 
  private:
-  bool rounds(PlainInputs inputs) const { return options_.int8_inputs && !inputs.rounded; }
-  bool takes(PlainInputs inputs) const {
-    return rounds(inputs) || inputs.precision == Precision::bf16;
+  bool takes(Precision precision) const {
+    return options_.int8_inputs || precision == Precision::bf16;
   }
 
   template <class Packed>
-  std::unique_ptr<const Linear> plain_linear(Packed weights, std::span<const float> bias,
-                                             PlainInputs inputs) const {
-    return rounds(inputs) ? int8_linear(std::move(weights), bias)
-                          : bf16_linear(std::move(weights), bias);
+  std::unique_ptr<const Linear> plain_linear(Packed weights, std::span<const float> bias) const {
+    return options_.int8_inputs ? int8_linear(std::move(weights), bias)
+                                : bf16_linear(std::move(weights), bias);
   }
 
   PackedOptions options_;

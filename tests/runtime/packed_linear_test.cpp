@@ -60,28 +60,18 @@ TEST(PackedLinears, LayersOn8BitInputsAreNearDenseOnes) {
   const Matrix<float> x = random_inputs(9, 320, 4);
   Matrix<float> dense(100, 320);
   dequantize(lobcq, set.weights, 0, 100, dense);
-  EXPECT_LT(distance(apply(*packed->plain(lobcq, set.weights, {}, {Precision::bf16}), x),
+  EXPECT_LT(distance(apply(*packed->plain(lobcq, set.weights, {}, Precision::bf16), x),
                      apply(*make_dense_linear(dense, {}, Precision::f32), x)),
             0.01);
   dequantize(groups, 0, 100, dense);
-  EXPECT_LT(distance(apply(*packed->plain(groups, {}, {Precision::bf16}), x),
+  EXPECT_LT(distance(apply(*packed->plain(groups, {}, Precision::bf16), x),
                      apply(*make_dense_linear(dense, {}, Precision::f32), x)),
             0.01);
   const Fp4Tensor floats = random_fp4({}, 100, 320, 5);
   dequantize(floats, 0, 100, dense);
-  EXPECT_LT(distance(apply(*packed->plain(floats, {}, {Precision::bf16}), x),
+  EXPECT_LT(distance(apply(*packed->plain(floats, {}, Precision::bf16), x),
                      apply(*make_dense_linear(dense, {}, Precision::f32), x)),
             0.01);
-}
-
-TEST(PackedLinears, RoundedInputsAreNotRoundedTo8Bits) {
-  const QuantizedTensor groups = random_tensor({4, 64, true, DType::bf16}, 100, 320, 3);
-  const Matrix<float> x = random_inputs(9, 320, 4);
-  const auto bf16 = packed_linears(), int8 = packed_linears({.int8_inputs = true});
-  const Matrix<float> want = apply(*bf16->plain(groups, {}, {Precision::bf16}), x);
-  const Matrix<float> found = apply(*int8->plain(groups, {}, {Precision::bf16, /*rounded=*/true}), x);
-  EXPECT_EQ(std::memcmp(found.data(), want.data(), 9 * 100 * sizeof(float)), 0);
-  EXPECT_EQ(int8->plain(groups, {}, {Precision::f32, /*rounded=*/true}), nullptr);
 }
 
 TEST(PackedLinears, HeadsAreAsNearAsTheirBitsAllow) {
@@ -97,11 +87,11 @@ TEST(PackedLinears, HeadsAreAsNearAsTheirBitsAllow) {
 TEST(PackedLinears, LeavesToDecodingWhatItIsNotAskedFor) {
   const CodebookSet set = universal_codebooks({});
   const auto exact = packed_linears();
-  EXPECT_EQ(exact->plain(random_tensor({4, 64, true, DType::bf16}, 8, 64, 1), {}, {Precision::f32}), nullptr);
-  EXPECT_EQ(exact->plain(random_lobcq({}, 8, 64, 1), set.weights, {}, {Precision::f32}), nullptr);
+  EXPECT_EQ(exact->plain(random_tensor({4, 64, true, DType::bf16}, 8, 64, 1), {}, Precision::f32), nullptr);
+  EXPECT_EQ(exact->plain(random_lobcq({}, 8, 64, 1), set.weights, {}, Precision::f32), nullptr);
   for (const bool int8 : {false, true}) {
     const auto packed = packed_linears({.int8_inputs = int8});
-    EXPECT_EQ(packed->plain(random_tensor({5, 64, true, DType::bf16}, 8, 64, 1), {}, {Precision::bf16}), nullptr);
+    EXPECT_EQ(packed->plain(random_tensor({5, 64, true, DType::bf16}, 8, 64, 1), {}, Precision::bf16), nullptr);
   }
   EXPECT_THROW(head_weights_from_name("int3"), Error);
 }
