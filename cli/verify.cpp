@@ -19,10 +19,10 @@ namespace {
 
 constexpr char kFooter[] =
     "Exit status 0: every tensor is there, none besides, each in its shape and of finite numbers; where\n"
-    "Neap's report lies beside the model, every byte is the one that was exported. Else one line says what\n"
-    "is wrong. Errors of weights are |W^ - W| / |W|; a lattice decoder's are larger than rounding's, and\n"
-    "its predictions nearer. KL is KL(source || OUT) in nats, over a page of text: a glance, for figures\n"
-    "to quote use `neap eval`. What `neap quantize` and `neap export` write was verified in this way already.\n"
+    "Neap's report lies beside the model, every byte is the one that was exported. Else one line says\n"
+    "what is wrong. Errors of weights are |W^ - W| / |W|; a lattice decoder's are larger than rounding's,\n"
+    "and its predictions nearer. KL is KL(source || OUT) in nats, over a page of text: a glance, for\n"
+    "figures to quote use `neap eval`. `neap quantize` verifies all that it writes in this way already.\n"
     "\n"
     "Examples:\n"
     "  neap verify small-w4\n"
