@@ -12,11 +12,12 @@ namespace neap::cli {
 namespace {
 
 constexpr char kFooter[] =
-    "Nothing is rounded: where the format has no grid with the very same values, one line says which layer,\n"
-    "and what would do. Integer grids go from compressed-tensors to GPTQ and back (without zero points: gptq;\n"
-    "with: gptq_v2), and into GGUF, each layer in the smallest of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 that holds it\n"
-    "(groups in multiples of 32). Q4_0, Q5_0, Q8_0 and IQ4_NL become integers in groups of 32. LO-BCQ's and\n"
-    "MXFP4's weights are integers of 6 and 5 bits too; their 4-bit activations stay behind.\n"
+    "Nothing is rounded: where the format has no grid with the very same values, one line says which\n"
+    "layer, and what would do. Integer grids go from compressed-tensors to GPTQ and back (without zero\n"
+    "points: gptq; with: gptq_v2), and into GGUF, each layer in the smallest of Q4_0, Q4_1, Q5_0, Q5_1,\n"
+    "Q8_0 that holds it (groups in multiples of 32). Q4_0, Q5_0, Q8_0 and IQ4_NL become integers in\n"
+    "groups of 32. LO-BCQ's and MXFP4's weights are integers of 6 and 5 bits too; their 4-bit activations\n"
+    "stay behind.\n"
     "\n"
     "Examples:\n"
     "  neap export small-w4 --format gptq -o small-w4-gptq\n"

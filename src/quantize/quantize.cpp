@@ -227,9 +227,8 @@ struct Run {
 class Job {
  public:
   // Refuses whatever can be refused before any work.
-  Job(const Run& run, QuantizeOptions options) : run_(run), options_(std::move(options)), plan_(make_plan(options_.recipe, run.weights.config())) {
+  Job(const Run& run, QuantizeOptions options) : run_(run), options_(std::move(options)), plan_(plan_of(options_, run.weights.config())) {
     const bool lobcq = options_.recipe.scheme == Scheme::lobcq;
-    if (gptq_version(format_of(options_))) store_scales_as_halves(plan_);
     if (lobcq) codebooks_ = codebooks_of(options_.recipe.lobcq);
     writer_ = make_output(options_, run.weights, plan_, codebooks_);
     report_.output = options_.output;
@@ -311,6 +310,13 @@ class Job {
       if (output != options_.output) others += (others.empty() ? "" : ", ") + output;
     }
     if (!others.empty()) report_.notes.push_back("decided together with " + others + ": what was done for all of them is in the times of " + together.front());
+  }
+
+  static Plan plan_of(const QuantizeOptions& options, const ModelConfig& config) {
+    const bool halves = gptq_version(format_of(options)).has_value();
+    Plan plan = make_plan(options.recipe, config);
+    if (halves) store_scales_as_halves(plan);
+    return plan;
   }
 
   const Run& run_;

@@ -78,12 +78,12 @@ class ConvertTest : public testing::Test {
 TEST_F(ConvertTest, IntegerGridsGoRoundThroughEveryFormat) {
   for (const int bits : {2, 3, 4, 8}) {
     for (const bool symmetric : {true, false}) {
-      if (bits == 8 && !symmetric) continue;  // spans that no block of GGUF has
       const std::string from = make(recipe(bits, symmetric), "from" + std::to_string(bits) + (symmetric ? "s" : "a"));
       const FileFormat gptq = symmetric ? FileFormat::gptq : FileFormat::gptq_v2;
       const std::string there = run(from, gptq, "gptq").output, back = run(there, FileFormat::compressed_tensors, "back").output;
       expect_same_model(from, there);
       expect_same_model(from, back);
+      if (bits == 8) continue;  // -128 is in no block
       const ConvertReport blocks = run(from, FileFormat::gguf, "blocks.gguf");
       expect_same_model(from, blocks.output);
       EXPECT_EQ(blocks.verification.worst.at(0).error, 0);
