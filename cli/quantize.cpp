@@ -15,6 +15,7 @@
 #include "neap/codebooks.h"
 #include "neap/error.h"
 #include "options.h"
+#include "verify_text.h"
 
 namespace neap::cli {
 namespace {
@@ -35,7 +36,8 @@ constexpr char kFooter[] =
     "  neap quantize model.gguf -o small-w3 --scheme W3A16_ASYM --group-size 64\n"
     "  neap quantize model/ -o out --calib wiki.txt chats.jsonl --samples 128 --seqlen 2048\n"
     "  neap quantize model/ -o out --override 're:.*down_proj=bits:4,group:32' --ignore 're:.*layers.0.*'\n"
-    "  neap quantize model/ -o out --recipe earlier/neap_recipe.json";
+    "  neap quantize model/ -o out --recipe earlier/neap_recipe.json\n"
+    "  neap quantize model/ -o w4 --calib wiki.txt --also W4A16:gptq=w4-gptq --also GGUF:Q4_0=Q4_0.gguf";
 
 // What was said on the command line; what was not stays with the recipe file or the defaults.
 struct QuantizeCommand {
@@ -46,9 +48,9 @@ struct QuantizeCommand {
   std::optional<std::int64_t> group, samples, length;
   std::optional<double> target_mix, ridge;
   std::optional<std::uint64_t> seed;
-  std::vector<std::string> overrides, ignore;
+  std::vector<std::string> overrides, ignore, also;
   bool symmetric = false, asymmetric = false, weights_only = false, allow_fallback = false;
-  bool balance = false, no_balance = false;
+  bool balance = false, no_balance = false, no_verify = false;
   Precision precision = Recipe{}.precision;
   const CLI::Option* precision_option = nullptr;
   QuantizeOptions options;
@@ -169,10 +171,13 @@ void add_calibration_options(CLI::App& app, QuantizeCommand& c) {
 
 void add_options(CLI::App& app, QuantizeCommand& c) {
   add_model(app, c.model);
-  app.add_option("-o,--output", c.options.output, "directory to write; it appears when it is complete")
+  app.add_option("-o,--output", c.options.output, "directory to write, of GGUF also a file NAME.gguf; it appears when it\n"
+                 "is complete")
       ->required()
       ->type_name("OUT");
   app.add_flag("--overwrite", c.options.overwrite, "replace a model that stands at OUT");
+  app.add_flag("--no-verify", c.no_verify, "do not compare the output with MODEL, nor its predictions (as neap verify\n"
+               "does); what was written is read back all the same");
   app.add_option("--format", c.format, "compressed-tensors, gptq, gptq_v2, neap or gguf\n")
       ->type_name("NAME")
       ->default_str("the one that holds the scheme");
@@ -180,6 +185,13 @@ void add_options(CLI::App& app, QuantizeCommand& c) {
   add_lobcq_options(app, c);
   add_method_options(app, c);
   add_calibration_options(app, c);
+  app.add_option("--also", c.also,
+                 "a further output from the same calibration, e.g. GGUF:Q4_0=OUT.gguf or\n"
+                 "W4A16_ASYM:gptq_v2=OUT; options of the grid are for -o alone, all others\n"
+                 "for every output")
+      ->type_name("SCHEME[:FORMAT]=OUT")
+      ->take_all();
+  add_base_model(app, c.options.base_model);
   add_max_memory(app, c.options.max_memory);
   add_common(app, c.common, "print the report as one JSON object instead of text");
 }
@@ -222,6 +234,7 @@ void refuse_options_of_others(const QuantizeCommand& c, const Recipe& recipe) {
   const Scheme scheme = recipe.scheme;
   const auto block_scaled = block_scaled_of(scheme);
   const bool gguf = scheme == Scheme::gguf, gguf_integers = gguf && recipe.gguf.type != DType::iq4_nl;
+  const bool others_are_gguf = std::any_of(c.also.begin(), c.also.end(), [](const std::string& also) { return named_scheme(also) == Scheme::gguf; });
   const bool integer = scheme == Scheme::integer, lobcq = scheme == Scheme::lobcq, int4 = scheme == Scheme::int4;
   const struct {
     const char* name;
@@ -235,7 +248,7 @@ void refuse_options_of_others(const QuantizeCommand& c, const Recipe& recipe) {
                  {"--lm-head", c.lm_head && *c.lm_head != "keep", integer, "integer grids"},
                  {"--paths", c.paths.has_value(), integer || int4 || gguf_integers, "integer grids"},
                  {"--refit", c.refits.has_value(), integer || int4 || gguf_integers, "integer grids"},
-                 {"--allow-fallback", c.allow_fallback, gguf, "--scheme GGUF:..."},
+                 {"--allow-fallback", c.allow_fallback, gguf || others_are_gguf, "--scheme GGUF:..."},
                  {"--weights-only", c.weights_only, !integer && !gguf, "--scheme LOBCQ, NVFP4, MXFP4 or INT4"},
                  {"--codebooks", c.codebooks.has_value(), lobcq, "--scheme LOBCQ"},
                  {"--scales", c.scales.has_value(), lobcq, "--scheme LOBCQ"},
@@ -317,30 +330,37 @@ Recipe recipe_of(const QuantizeCommand& c) {
   return recipe;
 }
 
+// "SCHEME[:FORMAT]=OUT": the main recipe on another grid.
+OtherOutput parse_also(const std::string& text, const Recipe& main) {
+  const std::size_t equals = text.find('=');
+  if (equals == text.npos || equals + 1 == text.size()) refuse("--also", "SCHEME=OUT or SCHEME:FORMAT=OUT", text);
+  OtherOutput other{.recipe = main, .output = text.substr(equals + 1), .format = {}};
+  std::string scheme = text.substr(0, equals);
+  if (const std::size_t colon = scheme.rfind(':'); colon != scheme.npos) {
+    for (const FileFormat format : {FileFormat::compressed_tensors, FileFormat::gptq, FileFormat::gptq_v2, FileFormat::neap, FileFormat::gguf}) {
+      if (scheme.substr(colon + 1) == name_of(format)) other.format = format;
+    }
+    if (other.format) scheme.erase(colon);
+  }
+  const Recipe plain;
+  other.recipe.bits = plain.bits;
+  other.recipe.group = plain.group;
+  other.recipe.symmetric = plain.symmetric;
+  other.recipe.overrides.clear();
+  other.recipe.lm_head_bits = plain.lm_head_bits;
+  other.recipe.lobcq = plain.lobcq;
+  other.recipe.block_scaled = plain.block_scaled;
+  apply_scheme(scheme, other.recipe);
+  return other;
+}
+
 std::string line(std::string_view name, const std::string& value) {
   return fmt::format("{:<26}{}\n", name, value);
 }
 
-std::string describe(const GroupLayout& layout) {
-  const std::string group = layout.group == 0 ? "whole rows" : fmt::format("groups of {}", layout.group);
-  return fmt::format("{} bits, {}, {}", layout.bits, group,
-                     layout.symmetric ? "symmetric" : "asymmetric");
-}
-
-std::string describe(const LobcqLayout& layout) {
-  return fmt::format("LO-BCQ: {} codebooks, blocks of {}, arrays of {}", layout.codebooks, layout.block,
-                     layout.block_array);
-}
-
-std::string describe(const Fp4Layout& layout) {
-  return fmt::format("{}: 4-bit floats, groups of {}", name_of(layout.format), layout.group());
-}
-
-std::string describe(const GgufLayout& layout) { return fmt::format("GGUF {}", name_of(layout.type)); }
-
-std::string describe(const QuantizeReport& r) {
+std::string describe_run(const QuantizeReport& r) {
   std::string text = line("output", fmt::format("{}, {}", r.output, size_text(r.file_bytes)));
-  text += line("grid", std::visit([](const auto& layout) { return describe(layout); }, r.layout) + (r.layout_reason.empty() ? "" : ": " + r.layout_reason));
+  text += line("grid", words_for(r.layout) + (r.layout_reason.empty() ? "" : ": " + r.layout_reason));
   text += line("activations", r.activations);
   text += line("bits per weight", fmt::format("{:.3f} of the {} quantized layers, {:.3f} of the whole file",
                                               r.bits_per_weight, r.layers.size(), r.file_bits_per_weight));
@@ -355,6 +375,7 @@ std::string describe(const QuantizeReport& r) {
                      : fmt::format("{:.1f} s", phase.seconds));
   }
   text += line("time, peak memory", fmt::format("{:.1f} s, {}", r.seconds, size_text(r.peak_memory)));
+  if (r.verification) text += describe(*r.verification);
   for (const auto& engine : r.engines) {
     text += line(engine.loads ? "loads in" : "does not load in",
                  engine.name + (engine.reason.empty() ? "" : ": " + engine.reason));
@@ -363,14 +384,34 @@ std::string describe(const QuantizeReport& r) {
   return text;
 }
 
+// All that succeeded, then one error for each of the others.
+void show(const std::vector<QuantizeOutcome>& outcomes, bool json, Console& console) {
+  std::string reports;
+  std::vector<Error> failures;
+  for (const QuantizeOutcome& outcome : outcomes) {
+    if (outcome.report) {
+      reports += (reports.empty() ? "" : json ? ",\n" : "\n") + (json ? outcome.report->to_json() : describe_run(*outcome.report));
+    } else {
+      failures.emplace_back(outcome.failure->code(), (outcomes.size() > 1 ? outcome.output + " was not made: " : "") + outcome.failure->what());
+    }
+  }
+  if (failures.size() < outcomes.size()) console.print(json ? (outcomes.size() > 1 ? "[" + reports + "]\n" : reports + "\n") : reports);
+  for (std::size_t i = 0; i + 1 < failures.size(); ++i) console.log().error(failures[i].what());
+  if (!failures.empty()) throw failures.back();
+}
+
 void run(QuantizeCommand& c, Console& console) {
   c.options.recipe = recipe_of(c);
   if (c.format) c.options.format = format_from_name(*c.format);
+  c.options.verify = !c.no_verify;
   c.options.threads = c.common.threads;
   c.options.progress = console.progress();
-  const QuantizeReport report = quantize(Checkpoint::open(c.model), c.options);
+  c.options.command = console.command_line();
+  std::vector<OtherOutput> others;
+  for (const std::string& text : c.also) others.push_back(parse_also(text, c.options.recipe));
+  const std::vector<QuantizeOutcome> outcomes = quantize_all(Checkpoint::open(c.model), c.options, others);
   console.clear_progress();
-  console.print(c.common.json ? report.to_json() + "\n" : describe(report));
+  show(outcomes, c.common.json, console);
 }
 
 }  // namespace

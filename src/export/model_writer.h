@@ -19,6 +19,9 @@ struct ExportOptions {
   bool overwrite = false;  // ... or a model's directory, replaced when the new one is complete
   std::uint64_t max_shard_bytes = std::uint64_t{5} << 30;
   ProgressCallback progress = {};  // stages "writing" and "verifying"
+  // The source is quantized already, and its very values are written: packed modules that are not announced are an
+  // Error, and block types of a GGUF that stay dense become F32, exactly.
+  bool from_quantized = false;
 };
 
 class ModelWriter final : public ModelOutput {
@@ -43,7 +46,10 @@ class ModelWriter final : public ModelOutput {
   void write_file(const std::string& name, const std::string& contents) override;
   std::uint64_t tensor_bytes() const override;
   double bits_per_weight() const override;
-  void finish() override;
+  void close() override;
+  std::string closed_path() const override;
+  const std::map<std::string, std::uint64_t>& tensor_digests() const override;
+  void commit() override;
   const std::vector<std::string>& notes() const override;
 
  private:
