@@ -156,6 +156,10 @@ void add_calibration_options(CLI::App& app, QuantizeCommand& c) {
                  "text to calibrate on: plain text, or .jsonl with {\"text\"}, {\"messages\"}\n"
                  "or {\"ids\"} lines. Without: text that the model writes itself")
       ->type_name("FILE...");
+  app.add_option("--imatrix", c.options.imatrix,
+                 "instead of text: an importance matrix of llama.cpp, GGUF or .dat, by which\n"
+                 "errors are weighed (rtn, on integer grids and GGUF's)")
+      ->type_name("FILE");
   app.add_option("--samples", c.samples, "windows of calibration text\n")
       ->check(kPositive)
       ->type_name("N")
@@ -176,6 +180,7 @@ void add_options(CLI::App& app, QuantizeCommand& c) {
   app.add_option("--format", c.format, "compressed-tensors, gptq, gptq_v2, neap or gguf\n")
       ->type_name("NAME")
       ->default_str("the one that holds the scheme");
+  add_max_shard_size(app, c.options.max_shard_bytes);
   add_grid_options(app, c);
   add_lobcq_options(app, c);
   add_method_options(app, c);
@@ -301,7 +306,8 @@ Recipe recipe_of(const QuantizeCommand& c) {
     recipe = Recipe::from_json(text, c.recipe_file);
   }
   apply_grid(c, recipe);
-  if (c.method) recipe.method = method_from_name(*c.method);
+  if (!c.options.imatrix.empty()) recipe.imatrix = true;
+  if (c.method || recipe.imatrix) recipe.method = c.method ? method_from_name(*c.method) : Method::rtn;
   if (c.order) recipe.order = order_from_name(*c.order);
   take(c.samples, recipe.samples);
   take(c.length, recipe.length);
@@ -344,7 +350,7 @@ std::string describe(const QuantizeReport& r) {
   text += line("activations", r.activations);
   text += line("bits per weight", fmt::format("{:.3f} of the {} quantized layers, {:.3f} of the whole file",
                                               r.bits_per_weight, r.layers.size(), r.file_bits_per_weight));
-  if (r.calibration_windows > 0) {
+  if (r.calibration_windows > 0 && r.calibration_tokens > 0) {
     text += line("calibration", fmt::format("{} tokens in {} windows", count_text(r.calibration_tokens),
                                             r.calibration_windows));
   }

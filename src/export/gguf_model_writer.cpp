@@ -18,7 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-
 constexpr const char* kRopeFactors = "rope_freqs.weight";
 
 // One tensor of the output, and where its values come from.
@@ -161,8 +160,7 @@ class GgufOutput final : public ModelOutput {
         entries_(Lister(weights, contents_).list()),
         metadata_(gguf_metadata(weights, contents_.scheme, name, notes_)),
         directory_(options_.output, options_.overwrite),
-        file_(directory_.folder() + "/" + name + ".gguf"),
-        writer_(file_, metadata_, specs()) {}
+        writer_(directory_.folder() + "/" + name, metadata_, specs(), options_.max_shard_bytes.value_or(GgufWriter::kOneFile)) {}
 
   void write(const std::string& module, const DecidedLayer& layer) override {
     const Entry& entry = find(module + ".weight");
@@ -304,7 +302,7 @@ class GgufOutput final : public ModelOutput {
 
   // Any reader's view: bytes as written, modules as meant, in Hugging Face's order of rows.
   void verify() const {
-    const Checkpoint checkpoint = Checkpoint::open(file_);
+    const Checkpoint checkpoint = Checkpoint::open(writer_.first_file());
     const Weights complete(checkpoint, read_config(checkpoint));
     std::int64_t done = 0;
     verify_tensors(checkpoint, written_, [&](std::uint64_t bytes) {
@@ -316,7 +314,7 @@ class GgufOutput final : public ModelOutput {
         const auto module = modules_.find(module_name(layer, role));
         if (module == modules_.end() || digest_of_values(complete.weight(layer, role)) == module->second) continue;
         throw Error(ErrorCode::io, "read back, it decodes to something else than was written",
-                    {.file = file_, .tensor = module->first});
+                    {.file = writer_.first_file(), .tensor = module->first});
       }
     }
   }
@@ -328,7 +326,6 @@ class GgufOutput final : public ModelOutput {
   std::vector<Entry> entries_;
   GgufMetadata metadata_;
   OutputDirectory directory_;  // before the writer, whose file lies in it
-  std::string file_;
   GgufWriter writer_;
   std::map<std::string, std::uint64_t> written_, modules_;  // digests of bytes and of values
 };

@@ -1,7 +1,6 @@
 #include "neap/quantize.h"
 
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -14,19 +13,15 @@
 #include "export/model_writer.h"
 #include "neap/error.h"
 #include "quantize/awq.h"
+#include "quantize/calibration_text.h"
 #include "quantize/gguf.h"
+#include "quantize/importance.h"
 #include "quantize/walk.h"
 
 namespace neap {
 namespace {
 
 constexpr std::int64_t kSelfWrittenWindows = 24;
-
-std::uint64_t memory_limit(const QuantizeOptions& options) {
-  if (options.max_memory > 0) return options.max_memory;
-  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::uint64_t>(::sysconf(_SC_PAGE_SIZE)) / 2;
-}
 
 std::uint64_t peak_memory() {
   std::ifstream status("/proc/self/status");
@@ -38,16 +33,16 @@ std::uint64_t peak_memory() {
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
 }
 
-TokenWindows calibration_windows(const Checkpoint& checkpoint, const QuantizeOptions& options) {
+TokenWindows windows_for(const Checkpoint& checkpoint, const QuantizeOptions& options) {
   const Recipe& recipe = options.recipe;
-  const Tokenizer tokenizer = Tokenizer::open(checkpoint);
-  if (!options.calibration_files.empty()) {
-    return read_windows(options.calibration_files, tokenizer, recipe.samples, recipe.length);
-  }
-  const auto model = load_model(checkpoint, {recipe.precision, memory_limit(options)});
-  const std::int64_t samples = recipe.samples > 0 ? recipe.samples : kSelfWrittenWindows;
-  return write_windows(*model, tokenizer, SelfTextPart::calibration, samples, recipe.length, recipe.seed,
-                       options.progress);
+  return calibration_windows(checkpoint, {.files = options.calibration_files,
+                                          .samples = recipe.samples,
+                                          .self_written = kSelfWrittenWindows,
+                                          .length = recipe.length,
+                                          .seed = recipe.seed,
+                                          .precision = recipe.precision,
+                                          .memory = memory_limit(options.max_memory),
+                                          .progress = options.progress});
 }
 
 // Statistics of fewer tokens than a layer has inputs are mostly ridge, and the result is worse than plain rounding.
@@ -58,6 +53,25 @@ void require_enough(const TokenWindows& windows, const ModelConfig& config) {
                .expected = std::to_string(config.hidden) + " tokens at the very least, better " +
                            std::to_string(20 * config.intermediate),
                .found = std::to_string(windows.tokens())});
+}
+
+// Nothing without an importance matrix.
+std::optional<Importances> importances_for(const QuantizeOptions& options, const Plan& plan, const ModelConfig& config,
+                                           QuantizeReport& report) {
+  if (options.recipe.imatrix == options.imatrix.empty()) {
+    throw Error(ErrorCode::argument, options.recipe.imatrix ? "the recipe asks for an importance matrix, and none is given"
+                                                            : "an importance matrix is given, and the recipe does not ask for it");
+  }
+  if (!options.recipe.imatrix) return {};
+  if (!options.calibration_files.empty()) {
+    throw Error(ErrorCode::argument, "an importance matrix stands for calibration text: one of them",
+                {.file = options.imatrix, .found = options.calibration_files.front()});
+  }
+  Importances importances = read_importances(options.imatrix, plan, config, options.recipe.ridge);
+  report.calibration = {importances.source};
+  report.calibration_windows = importances.windows;
+  report.calibration_tokens = importances.source.tokens;
+  return importances;
 }
 
 // What the report says of the grids in use, weighted by the layers' sizes.
@@ -153,7 +167,8 @@ void store_scales_as_halves(Plan& plan) {
 }
 
 GgufContents gguf_contents(const Recipe& recipe, const Plan& plan) {
-  GgufContents contents{.scheme = recipe.gguf.type, .modules = {}, .rounded = plan.rounded, .round = round_to_gguf};
+  GgufContents contents{.scheme = recipe.gguf.type, .modules = {}, .rounded = plan.rounded, .round = {}};
+  contents.round = [](MatrixView<const float> rows, const GgufLayout& layout) { return round_to_gguf(rows, layout); };
   for (const auto& [module, layout] : plan.layers) contents.modules[module] = std::get<GgufLayout>(layout);
   return contents;
 }
@@ -161,7 +176,7 @@ GgufContents gguf_contents(const Recipe& recipe, const Plan& plan) {
 std::unique_ptr<ModelOutput> make_output(const QuantizeOptions& options, const Weights& weights, const Plan& plan,
                                          const CodebookSet& codebooks) {
   const FileFormat file = format_of(options);
-  ExportOptions how{.output = options.output, .overwrite = options.overwrite, .progress = options.progress};
+  ExportOptions how{.output = options.output, .overwrite = options.overwrite, .max_shard_bytes = options.max_shard_bytes, .progress = options.progress};
   if (file == FileFormat::gguf) return make_gguf_output(weights, gguf_contents(options.recipe, plan), std::move(how));
   const auto gptq = gptq_version(file);
   auto format = gptq                        ? make_gptq_format(*gptq)
@@ -235,11 +250,12 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
   report.activations = words_for_activations(options);
   const bool lobcq = options.recipe.scheme == Scheme::lobcq;
   const CodebookSet codebooks = lobcq ? codebooks_of(options.recipe.lobcq) : CodebookSet{};
+  const std::optional<Importances> importances = importances_for(options, plan, config, report);
   const std::unique_ptr<ModelOutput> writer = make_output(options, weights, plan, codebooks);
   TokenWindows windows;
   const bool scales = input_scales(options) == InputScales::fixed;
   if (options.recipe.method != Method::rtn || scales || balances(options.recipe)) {
-    windows = timed(clock, "calibration text", 0, [&] { return calibration_windows(checkpoint, options); });
+    windows = timed(clock, "calibration text", 0, [&] { return windows_for(checkpoint, options); });
     require_enough(windows, config);
     report.calibration = windows.sources;
     report.calibration_windows = static_cast<std::int64_t>(windows.windows.size());
@@ -249,7 +265,8 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
   const WalkOptions walk_options{.recipe = options.recipe,
                                  .codebooks = lobcq ? &codebooks : nullptr,
                                  .input_scales = scales,
-                                 .activation_memory = memory_limit(options) / 4,
+                                 .importances = importances ? &*importances : nullptr,
+                                 .activation_memory = memory_limit(options.max_memory) / 4,
                                  .scratch = parent.string(),
                                  .progress = options.progress};
   const LayerSink sink{
