@@ -37,8 +37,8 @@ void add_options(CLI::App& app, ImatrixCommand& c) {
       ->required()
       ->type_name("FILE.gguf");
   app.add_option("--calib", o.calibration_files,
-                 "text to run the model on: plain text, or .jsonl with {\"text\"}, {\"messages\"}\n"
-                 "or {\"ids\"} lines. Without: text that the model writes itself")
+                 "text to run the model on: plain text, or .jsonl with {\"text\"},\n"
+                 "{\"messages\"} or {\"ids\"} lines. Without: text that the model writes itself")
       ->type_name("FILE...");
   app.add_option("--samples", o.samples, "windows of text\n")
       ->check(kPositive)

@@ -605,6 +605,7 @@ class BlockScaled(CliTest):
             self.assert_fails(run(*arguments, "--scheme", scheme, "--format", "neap"), "compressed-tensors")
             self.assert_fails(run(*arguments[:4], "--scheme", scheme, "--method", "rtn"), "down_proj", "divisor of 44")
         self.assert_fails(run(*arguments, "--scheme", "INT4", "--group-size", 32), "INT4", "64 or 128")
+        self.assert_fails(run(*arguments, "--scheme", "NVFP4A8"), "NVFP4A8", "NVFP4A16")
         self.assert_fails(run(*arguments, "--scheme", "INT4", "--group-size", 128), "divisor of 64")
         self.assertEqual(list(self.folder.glob("bad*")), [])
 
@@ -639,7 +640,7 @@ class Gguf(CliTest):
         self.assertGreater(len(names), 1)
         evaluated = self.json_of("eval", split, "--reference", whole, "--text", self.text, "--window", 128, "--windows", 2)
         self.assertEqual(evaluated["kl"]["max"], 0)
-        self.assert_fails(run("quantize", self.model, "-o", self.folder / "bad", *options, "--max-shard-size", "much"), "--max-shard-size")
+        self.assert_usage(run("quantize", self.model, "-o", self.folder / "bad", *options, "--max-shard-size", "much"), "--max-shard-size")
 
     def test_an_importance_matrix_stands_for_text(self):
         matrix = self.folder / "imatrix.gguf"
@@ -653,7 +654,7 @@ class Gguf(CliTest):
         command = ("quantize", self.model, "-o", self.folder / "bad", "--allow-fallback", "--scheme", "GGUF:Q4_0")
         self.assert_fails(run(*command, "--recipe", out / "neap_recipe.json"), "importance matrix", "none is given")
         self.assert_fails(run(*command, "--imatrix", matrix, "--method", "ojbkq"), "rtn with an imatrix")
-        self.assert_fails(run(*command, "--imatrix", self.text), self.text.name, "offset 0", "not an importance matrix")
+        self.assert_fails(run(*command, "--imatrix", self.text), self.text.name, "offset 4", "not an importance matrix")
         self.assert_fails(run(*command, "--imatrix", out / "weighed.gguf"), "is not an importance matrix")
 
     def test_what_does_not_go_together(self):
