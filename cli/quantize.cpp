@@ -61,8 +61,8 @@ void add_grid_options(CLI::App& app, QuantizeCommand& c) {
                  "the grid by its usual name: W4A16, W3A16, W2A16 or W8A16, with\n"
                  "_ASYM for zero points and G64 for a group size; 4 bits for weights and\n"
                  "activations (W4A4): LOBCQ, codebooks, which Neap alone runs; NVFP4, MXFP4,\n"
-                 "INT4, which hardware multiplies; NVFP4A16 and its like for weights alone; for\n"
-                 "llama.cpp: GGUF:Q4_0, and so on with Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL\n")
+                 "INT4, which hardware multiplies; NVFP4A16 and its like for weights alone;\n"
+                 "for llama.cpp: GGUF:Q4_0, and so on with Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL\n")
       ->type_name("NAME")
       ->default_str("W4A16");
   app.add_option("--bits", c.bits, "bits of a weight, 2 to 8")->type_name("B")->default_str("4");

@@ -73,7 +73,7 @@ struct EvalOptions {
   int threads = 0;  // 0: OpenMP's default
   // If not empty: a file that the model's log-probabilities are written to, in 16 bits each, as llama-perplexity's
   // --kl-divergence-base has them. For windows of PerplexityMode::llamacpp; whole or absent.
-  std::string logit_file;
+  std::string logit_file = {};
   ProgressCallback progress;
 };
 

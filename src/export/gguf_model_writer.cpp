@@ -206,7 +206,7 @@ class GgufOutput final : public ModelOutput {
     verify();
   }
 
-  std::string closed_path() const override { return file_; }
+  std::string closed_path() const override { return writer_.first_file(); }
   const std::map<std::string, std::uint64_t>& tensor_digests() const override { return written_; }
   void commit() override { directory_.commit(); }
 

@@ -7,7 +7,8 @@ FOLDER of models holds smollm2-offgrid (tools/make_offgrid_model.py), that of ll
 llama-quantize (default: $NEAP_LLAMA_CPP, or wherever PATH has them). Without them the test is skipped (exit status 77).
 
 - Of each type: the file dequantized by the `gguf` package and run by llama.cpp in F32 has Neap's log-probabilities, to 1e-3 of their
-  range; the file itself, whose activations llama.cpp rounds to 8 bits, a mean KL from Neap's of at most 0.002.
+  range. The file itself, whose activations llama.cpp rounds to 8 bits in blocks of 32, has hardly more mean KL from Neap's than that
+  rounding makes by itself, which PyTorch says (0.0033 nats on this model and text).
 - The same model in several files is the same model.
 - The importance matrix that Neap measures has llama-imatrix' sums to 1e-3, llama-quantize takes it, and Neap reads both forms that
   llama-imatrix writes.
@@ -31,6 +32,8 @@ EXACT = ["-ctk", "f32", "-ctv", "f32", "-fa", "off"]
 
 import gguf  # noqa: E402
 import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
 from logit_file import largest_difference, read_logits  # noqa: E402
 
 KINDS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"]
@@ -62,10 +65,33 @@ def as_f32(source, target):
     writer.close()
 
 
+def rounded_as_q8_0(x):
+    """As llama.cpp has the inputs of quantized weights: 8 bits under an fp16 scale for 32 of them."""
+    blocks = x.reshape(*x.shape[:-1], -1, 32)
+    scale = blocks.abs().amax(-1, keepdim=True) / 127
+    codes = torch.where(scale > 0, blocks / scale, 0).round()
+    return (codes * scale.half().float()).reshape(x.shape)
+
+
+@torch.no_grad()
+def kl_of_rounded_inputs(folder, ids):
+    """Mean over the second halves of the windows: what rounding every linear layer's inputs does to the dense model."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+    def log_probabilities():
+        return [torch.log_softmax(model(torch.tensor(window)[None].long()).logits[0, len(window) // 2:-1], -1) for window in ids]
+    exact = log_probabilities()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_pre_hook(lambda _, inputs: (rounded_as_q8_0(inputs[0]),))
+    return float(torch.cat([(p.exp() * (p - q)).sum(-1) for p, q in zip(exact, log_probabilities())]).mean())
+
+
 class Checks:
     def __init__(self, arguments, scratch):
         self.neap, self.llama, self.scratch, self.wrong = arguments.neap, arguments.llama, scratch, 0
         self.model = arguments.models / "smollm2-offgrid"
+        self.kl_of_inputs = kl_of_rounded_inputs(self.model, read_logits(self.logits(self.model)).ids)
 
     def claim(self, holds, words):
         print(f"{'holds' if holds else 'WRONG'}  {words}", flush=True)
@@ -100,7 +126,8 @@ class Checks:
         difference = largest_difference(a.log_probabilities, b.log_probabilities)
         self.claim(difference <= 1e-3, f"{kind}: as F32, log-probabilities differ by {difference:.1e} of their range (allowed 1e-3)")
         kl = self.kl(model, ours)
-        self.claim(kl <= 0.002, f"{kind}: on 8-bit activations, mean KL from Neap's {kl:.6f} (allowed 0.002)")
+        self.claim(kl <= 1.3 * self.kl_of_inputs,
+                   f"{kind}: on 8-bit activations, mean KL from Neap's {kl:.6f}; rounding inputs alone makes {self.kl_of_inputs:.6f} (allowed 1.3 times that)")
 
     def check_split(self):
         options = ("--scheme", "GGUF:Q4_0", "--method", "rtn")
