@@ -21,6 +21,9 @@ struct ExportOptions {
   // Tensors' bytes in a file, at most. Unset: 5 GiB in a Hugging Face directory, one file as GGUF.
   std::optional<std::uint64_t> max_shard_bytes = {};
   ProgressCallback progress = {};  // stages "writing" and "verifying"
+  // The source is quantized already, and its very values are written: packed modules that are not announced are an
+  // Error, and block types of a GGUF that stay dense become F32, exactly.
+  bool from_quantized = false;
 };
 
 class ModelWriter final : public ModelOutput {
