@@ -264,7 +264,8 @@ class Job {
     return {.recipe = options_.recipe,
             .codebooks = options_.recipe.scheme == Scheme::lobcq ? &codebooks_ : nullptr,
             .input_scales = input_scales(options_) == InputScales::fixed,
-            .activation_memory = memory_limit(options_) / 4,
+            .importances = importances_ ? &*importances_ : nullptr,
+            .activation_memory = memory_limit(options_.max_memory) / 4,
             .scratch = parent.string(),
             .progress = options_.progress};
   }
