@@ -5,7 +5,7 @@
 
 FOLDER holds smollm2-offgrid (tools/make_offgrid_model.py). GPTQModel wants other versions of PyTorch and transformers than the other
 judges, so it may live in an environment of its own: --python, or $NEAP_GPTQMODEL_PYTHON, is the interpreter that has it
-(pip install gptqmodel). Without it the test is skipped (exit status 77).
+(pip install gptqmodel optimum). Without it the test is skipped (exit status 77).
 """
 import argparse
 import os
@@ -63,6 +63,7 @@ def main():
         os.execv(arguments.python, [arguments.python, *sys.argv, "--python", arguments.python])
     try:
         import gptqmodel  # noqa: F401
+        import optimum  # noqa: F401
     except ImportError:
         print("GPTQModel is not installed (NEAP_GPTQMODEL_PYTHON)")
         return SKIPPED
