@@ -174,7 +174,7 @@ void run_lobcq(benchmark::State& state, const Limits& limits, const Case& c) {
   LobcqInputs inputs;
   run(
       state, limits, c, weights, limits.int8_product,
-      [&](const PackedLobcq&) { inputs.encode(encoder, 0.0078125f, x, c.isa); },
+      [&](const PackedLobcq&) { inputs.encode(encoder, 0.0078125f, ScaleChoice::maximum, x, c.isa); },
       [&](const PackedLobcq& w, MatrixView<float> y) { multiply(w, inputs, {}, y, c.isa); });
 }
 

@@ -20,7 +20,7 @@ import shutil
 
 import quality
 
-ROWS = {  # options of `neap quantize`, format of activations alone, whether the model is balanced for that
+ROWS = {  # options of `neap quantize`, format of activations alone, whether the model is balanced for that, options of `neap eval`
     "INT4, groups of 64, rounding": (["--scheme", "INT4", "--method", "rtn"], "int4", False),
     "MXFP4, rounding": (["--scheme", "MXFP4", "--method", "rtn"], "mxfp4", False),
     "NVFP4, rounding": (["--scheme", "NVFP4", "--method", "rtn"], "nvfp4", False),
@@ -31,6 +31,7 @@ ROWS = {  # options of `neap quantize`, format of activations alone, whether the
     "LO-BCQ, rounding, balancing": (["--scheme", "LOBCQ", "--method", "rtn", "--balance"], "lobcq", True),
     "LO-BCQ, lattice decoding": (["--scheme", "LOBCQ", "--no-balance"], "lobcq", False),
     "LO-BCQ, + balancing (the default)": (["--scheme", "LOBCQ"], "lobcq", True),
+    "LO-BCQ, + searched scales": (["--scheme", "LOBCQ"], "lobcq", True, "--activation-scales", "search"),
 }
 
 
@@ -64,24 +65,24 @@ def evaluate(arguments, model, *options):
     return quality.neap(arguments, "eval", model, "--reference", arguments.model, "--text", arguments.text, *limit, *options)
 
 
-def measure_row(arguments, options):
+def measure_row(arguments, options, encoding):
     output, report = quantize(arguments, *options)
     return {"report": report, "weights": evaluate(arguments, output, "--activations", "keep"),
-            "both": evaluate(arguments, output)}
+            "both": evaluate(arguments, output, *encoding)}
 
 
-def measure_activations(arguments, form, balanced):
+def measure_activations(arguments, form, balanced, encoding):
     model = arguments.model
     if balanced:
         model, _ = quantize(arguments, "--bits", "8", "--method", "rtn", "--balance")
-    return evaluate(arguments, model, "--activations", form)
+    return evaluate(arguments, model, "--activations", form, *encoding)
 
 
 def row_cells(arguments, row):
-    options, form, balanced = ROWS[row]
-    figures = cached(arguments, row, lambda: measure_row(arguments, options))
-    figures["activations"] = cached(arguments, f"activations {form}" + (" balanced" if balanced else ""),
-                                    lambda: measure_activations(arguments, form, balanced))
+    options, form, balanced, *encoding = ROWS[row]
+    figures = cached(arguments, row, lambda: measure_row(arguments, options, encoding))
+    name = f"activations {form}" + (" balanced" if balanced else "") + (" searched" if encoding else "")
+    figures["activations"] = cached(arguments, name, lambda: measure_activations(arguments, form, balanced, encoding))
     cells = [f"{figures['report']['bits_per_weight']['quantized_layers']:.2f}"]
     for part in ("weights", "activations", "both"):
         perplexity, full = figures[part]["perplexity"], figures[part]["reference_perplexity"]

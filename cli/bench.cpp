@@ -44,6 +44,7 @@ struct BenchCommand {
   int repetitions = 5;
   Precision precision = Precision::bf16;
   std::optional<KvType> kv_type;
+  ScaleChoice activation_scales = ScaleChoice::maximum;
   PackedOptions kernels;
   CommonOptions common;
 };
@@ -70,6 +71,7 @@ void add_options(CLI::App& app, BenchCommand& c) {
   add_precision(app, c.precision);
   add_kv_cache(app, c.kv_type);
   add_kernels(app, c.kernels);
+  add_activation_scales(app, c.activation_scales);
   add_common(app, c.common, "print a JSON array, one object per test");
 }
 
@@ -216,6 +218,7 @@ void run(const BenchCommand& c, Console& console) {
   const std::vector<BenchTest> tests = tests_of(c);
   const auto checkpoint = Checkpoint::open(c.model);
   const auto model = load_model(checkpoint, {.precision = c.precision,
+                                             .input_scales = c.activation_scales,
                                              .kv_type = c.kv_type,
                                              .packed = packed_linears(c.kernels)});
   const BenchResult result = run_bench(*model, {.tests = tests,

@@ -39,6 +39,7 @@ struct ChatCommand {
   Precision precision = Precision::bf16;
   std::optional<KvType> kv_type;
   std::uint64_t max_memory = 0;
+  ScaleChoice activation_scales = ScaleChoice::maximum;
   PackedOptions kernels;
   CommonOptions common;
 };
@@ -60,6 +61,7 @@ void add_options(CLI::App& app, ChatCommand& c) {
   add_kv_cache(app, c.kv_type);
   add_max_memory(app, c.max_memory);
   add_kernels(app, c.kernels);
+  add_activation_scales(app, c.activation_scales);
   add_quiet_options(app, c.common);
 }
 
@@ -126,6 +128,7 @@ class Chat {
     static_cast<void>(prompt_.ids({&probe, 1}));  // a template that cannot be used costs no loading
     model_ = load_model(checkpoint_, {.precision = c_.precision,
                                       .max_memory = c_.max_memory,
+                                      .input_scales = c_.activation_scales,
                                       .kv_type = c_.kv_type,
                                       .packed = packed_linears(c_.kernels)});
     session_.emplace(*model_);

@@ -49,6 +49,7 @@ struct EvalCommand {
   Precision precision = Precision::bf16;
   std::optional<KvType> kv_type;  // of MODEL alone
   std::uint64_t max_memory = 0;
+  ScaleChoice activation_scales = ScaleChoice::maximum;
   PackedOptions kernels;
   bool simulate = false;
   CommonOptions common;
@@ -97,6 +98,7 @@ void add_options(CLI::App& app, EvalCommand& c) {
   add_kv_cache(app, c.kv_type);
   add_max_memory(app, c.max_memory);
   add_kernels(app, c.kernels);
+  add_activation_scales(app, c.activation_scales);
   app.add_flag("--simulate", c.simulate, "decode quantized layers instead of running packed bytes");
   add_common(app, c.common, "print one JSON object instead of text");
 }
@@ -194,6 +196,7 @@ class Evaluation {
     LoadOptions how = options;
     how.kv_type = c_.kv_type;
     how.inputs = input_coding_from_name(c_.activations);
+    how.input_scales = c_.activation_scales;
     if (!c_.codebooks.empty()) how.codebooks = read_codebooks(c_.codebooks);
     if (!c_.simulate) how.packed = packed_linears(c_.kernels);
     ours_->model = load_model(ours_->checkpoint, how);

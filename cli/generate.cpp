@@ -44,12 +44,14 @@ struct GenerateCommand {
   Precision precision = Precision::bf16;
   std::optional<KvType> kv_type;
   std::uint64_t max_memory = 0;
+  ScaleChoice activation_scales = ScaleChoice::maximum;
   PackedOptions kernels;
   CommonOptions common;
 
   LoadOptions load_options() const {
     return {.precision = precision,
             .max_memory = max_memory,
+            .input_scales = activation_scales,
             .kv_type = kv_type,
             .packed = packed_linears(kernels)};
   }
@@ -108,6 +110,7 @@ void add_options(CLI::App& app, GenerateCommand& c) {
   add_kv_cache(app, c.kv_type);
   add_max_memory(app, c.max_memory);
   add_kernels(app, c.kernels);
+  add_activation_scales(app, c.activation_scales);
   add_common(app, c.common, "print one JSON object instead of the bare text");
 }
 

@@ -86,6 +86,18 @@ void add_kernels(CLI::App& command, PackedOptions& options) {
       ->default_str("stored");
 }
 
+void add_activation_scales(CLI::App& command, ScaleChoice& scales) {
+  command
+      .add_option_function<std::string>(
+          "--activation-scales",
+          [&scales](const std::string& name) { scales = scale_choice_from_name(name); },
+          "of activations in LO-BCQ: maximum, from the largest value, in one pass, or\n"
+          "search, by error: loses less, prompts take longer")
+      ->check(CLI::IsMember({"maximum", "search"}))
+      ->type_name("WAY")
+      ->default_str("maximum");
+}
+
 CLI::Option* add_precision(CLI::App& command, Precision& precision) {
   return command
       .add_option_function<std::string>(

@@ -32,6 +32,8 @@ void add_common(CLI::App& command, CommonOptions& options, const std::string& js
 CLI::Option* add_model(CLI::App& command, std::string& model);
 // --int8 and --head: how quantized layers run.
 void add_kernels(CLI::App& command, PackedOptions& options);
+// --activation-scales: how layers that read LO-BCQ encode it.
+void add_activation_scales(CLI::App& command, ScaleChoice& scales);
 CLI::Option* add_precision(CLI::App& command, Precision& precision);
 // --temperature, --top-k, --top-p, --min-p, --repetition-penalty, --seed.
 void add_sampling(CLI::App& command, SampleOptions& options);

@@ -281,7 +281,7 @@ void apply_grid(const QuantizeCommand& c, Recipe& recipe) {
     recipe.lobcq.codebooks = *c.codebooks;
     recipe.lobcq.layout = read_codebooks(*c.codebooks).layout;
   }
-  if (c.scales) recipe.lobcq.search_scales = search_scales_from_name(*c.scales);
+  if (c.scales) recipe.lobcq.scales = scale_choice_from_name(*c.scales);
   if (c.block_array) recipe.lobcq.layout.block_array = *c.block_array;
   if (c.num_codebooks) recipe.lobcq.layout.codebooks = *c.num_codebooks;
   if (c.bits && c.scheme && *c.bits != recipe.bits) {

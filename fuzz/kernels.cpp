@@ -153,7 +153,7 @@ void compare_w4a4(const neap::LobcqTensor& weights, const neap::Codebooks& books
                  input_books, weights, books, want);
   for (const neap::Isa isa : neap::supported_isas()) {
     neap::LobcqInputs inputs;
-    inputs.encode(neap::LobcqEncoder(weights.layout, input_books, isa), 0.25f, x, isa);
+    inputs.encode(neap::LobcqEncoder(weights.layout, input_books, isa), 0.25f, neap::ScaleChoice::maximum, x, isa);
     neap::multiply(packed, inputs, {}, found, isa);
     expect_equal(found, want);
   }

@@ -46,6 +46,14 @@ struct CodebookSet {
   bool operator==(const CodebookSet&) const = default;
 };
 
+// Which E4M3 scale a block array gets.
+enum class ScaleChoice {
+  maximum,  // the nearest one to max |x| / (31 tensor_scale), with the sign of that x: one pass
+  search,   // of that one and its neighbours with either sign, the one of least squared error
+};
+ScaleChoice scale_choice_from_name(const std::string& name);  // throws Error(argument)
+std::string name_of(ScaleChoice choice);
+
 // The set that Neap ships: fitted once, never changed. There is one for each number of codebooks,
 // fitted at blocks of 8 and block arrays of 64 and given for every block array. Throws
 // Error(argument) for other blocks, or a layout that is not valid.

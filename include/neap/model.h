@@ -108,6 +108,8 @@ struct LoadOptions {
   // top. The result is the same. 0: half of the machine's memory.
   std::uint64_t max_memory = 0;
   InputCoding inputs = InputCoding::stored;
+  // Of inputs in LO-BCQ. A search loses less, and encoding takes longer.
+  ScaleChoice input_scales = ScaleChoice::maximum;
   std::optional<KvType> kv_type = {};  // unset: the precision's own
   // With InputCoding::lobcq, how; unset: as the checkpoint has it, or with the universal codebooks.
   std::optional<CodebookSet> codebooks = {};

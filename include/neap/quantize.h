@@ -72,7 +72,7 @@ struct LobcqRecipe {
   LobcqLayout layout;
   std::string codebooks;      // a file of `neap codebooks fit`; empty: those that Neap ships
   bool weights_only = false;  // else the model is meant to run on 4-bit activations too (W4A4)
-  bool search_scales = true;  // by error; else from the largest value alone, as published (Method::rtn)
+  ScaleChoice scales = ScaleChoice::search;  // maximum, as published, is for Method::rtn
 };
 
 struct BlockScaledRecipe {
@@ -127,8 +127,6 @@ struct Recipe {
   static Recipe from_json(const std::string& text, const std::string& file);
 };
 
-// LobcqRecipe::search_scales of "search" or "maximum"; throws Error(argument) for another name.
-bool search_scales_from_name(const std::string& name);
 
 // Recipe::balance, or what is meant where that is unset.
 bool balances(const Recipe& recipe);

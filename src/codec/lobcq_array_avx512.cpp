@@ -117,17 +117,16 @@ BlockErrors errors_with(const LobcqTables::Table& table, const Chunk& chunk, __m
 template <int block>
 constexpr __mmask16 kBlockLanes = block == 8 ? 0x5555 : 0xffff;
 
-template <int block>
-std::int64_t least_error(const LobcqTables& tables, const Chunk& chunk) {
+std::int64_t least_error_of_pairs(const LobcqTables& tables, const Chunk& chunk) {
   const __m512i place = places(chunk);
-  __m512i sum = _mm512_set1_epi32(INT32_MAX), second = block == 2 ? sum : _mm512_setzero_si512();
+  __m512i sum = _mm512_set1_epi32(INT32_MAX), second = sum;
   for (const LobcqTables::Table& table : tables.tables) {
-    const BlockErrors e = errors_with<block>(table, chunk, place);
+    const BlockErrors e = errors_with<2>(table, chunk, place);
     sum = _mm512_min_epi32(sum, e.sum);
-    if constexpr (block == 2) second = _mm512_min_epi32(second, e.second);
+    second = _mm512_min_epi32(second, e.second);
   }
   // A block's error is below 2^29, two of them below 2^32 as unsigned numbers.
-  const __m512i all = _mm512_maskz_add_epi32(kBlockLanes<block>, sum, second);
+  const __m512i all = _mm512_add_epi32(sum, second);
   const __m512i wide = _mm512_add_epi64(_mm512_cvtepu32_epi64(_mm512_castsi512_si256(all)),
                                         _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(all, 1)));
   return _mm512_reduce_add_epi64(wide);
@@ -139,13 +138,13 @@ Chunk negated(const Chunk& chunk) {
           chunk.in_second};
 }
 
-template <int block>
-ArrayErrors errors_of(const LobcqTables& tables, const float* x, int count, float ratio) {
+// Blocks of 2.
+ArrayErrors pair_errors(const LobcqTables& tables, const float* x, int count, float ratio) {
   ArrayErrors sum{0, 0};
   for (int first = 0; first < count; first += kChunk) {
-    const Chunk chunk = load<block>(x + first, count - first, ratio);
-    sum.plain += least_error<block>(tables, chunk);
-    sum.mirrored += least_error<block>(tables, negated(chunk));
+    const Chunk chunk = load<2>(x + first, count - first, ratio);
+    sum.plain += least_error_of_pairs(tables, chunk);
+    sum.mirrored += least_error_of_pairs(tables, negated(chunk));
   }
   return sum;
 }
@@ -257,18 +256,12 @@ constexpr std::array<std::uint8_t, 64> kEvenBytes = [] {
   return even;
 }();
 
-// 64 values of n as bytes, in order: what entries() needs of them. With n = 128 h + l, 0 <= l <
-// 128, the error of a block is 128 sum(32 e^2 - 128 h e - l e) + sum n^2, and the least of
-//
-//   sum (128 - l) e + 32 (sum 4 (31 - h) e - sum (128 - e) e)
-//
-// decides. All left factors are bytes without a sign: three vpdpbusd.
-struct Bytes {
-  __m512i place, low, high;  // m of LobcqTables; 128 - l; 4 (31 - h)
-  bool any;
+// 64 values of n in order, in two registers of 16-bit numbers; 0 where there is no value.
+struct Points {
+  __m512i first, second;
 };
 
-Bytes bytes_of(const float* x, __mmask64 there, __m512 ratio) {
+Points points_of(const float* x, __mmask64 there, __m512 ratio) {
   const __m512 limit = _mm512_set1_ps(4095.0f);
   __m512i n[4];
   for (int i = 0; i < 4; ++i) {
@@ -277,57 +270,104 @@ Bytes bytes_of(const float* x, __mmask64 there, __m512 ratio) {
     constexpr int kLesserMagnitude = 2;  // with the sign of the first
     n[i] = _mm512_cvtps_epi32(_mm512_range_ps(scaled, limit, kLesserMagnitude));
   }
-  const __m512i first = _mm512_packs_epi32(n[0], n[1]), second = _mm512_packs_epi32(n[2], n[3]);
   // Packing takes lanes in turn; this puts 64-bit pieces into order again.
   const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-  const __m512i a = _mm512_permutexvar_epi64(order, first);
-  const __m512i b = _mm512_permutexvar_epi64(order, second);
+  return {_mm512_permutexvar_epi64(order, _mm512_packs_epi32(n[0], n[1])),
+          _mm512_permutexvar_epi64(order, _mm512_packs_epi32(n[2], n[3]))};
+}
+
+// They as bytes. With n = 128 h + l, 0 <= l < 128, the error of a block is 128 S + sum n^2, where
+//
+//   S = sum 32 e^2 - n e = sum (128 - l) e + 32 (sum 4 (31 - h) e - sum (128 - e) e)
+//
+// All left factors are bytes without a sign: three vpdpbusd.
+struct Bytes {
+  __m512i place, low, high;  // m of LobcqTables; 128 - l; 4 (31 - h)
+};
+
+Bytes bytes_of(const Points& n) {
   const __m512i even = _mm512_loadu_si512(kEvenBytes.data());
-  const __m512i l = _mm512_permutex2var_epi8(a, even, b);
+  const __m512i l = _mm512_permutex2var_epi8(n.first, even, n.second);
   const __m512i n_32 =
-      _mm512_permutex2var_epi8(_mm512_srai_epi16(a, 5), even, _mm512_srai_epi16(b, 5));
+      _mm512_permutex2var_epi8(_mm512_srai_epi16(n.first, 5), even, _mm512_srai_epi16(n.second, 5));
   const __mmask64 multiple = _mm512_testn_epi8_mask(l, _mm512_set1_epi8(31));
   const __m512i m = _mm512_mask_sub_epi8(n_32, multiple, n_32, _mm512_set1_epi8(1));
   const __m512i h_4 = _mm512_and_si512(n_32, _mm512_set1_epi8(-4));
   return {_mm512_max_epi8(_mm512_min_epi8(m, _mm512_set1_epi8(63)), _mm512_set1_epi8(-64)),
           _mm512_sub_epi8(_mm512_set1_epi8(-128), _mm512_and_si512(l, _mm512_set1_epi8(127))),
-          _mm512_sub_epi8(_mm512_set1_epi8(124), h_4),
-          _mm512_test_epi16_mask(_mm512_or_si512(a, b), _mm512_or_si512(a, b)) != 0};
+          _mm512_sub_epi8(_mm512_set1_epi8(124), h_4)};
 }
 
-// Blocks of 4 and 8.
+// S of every block of 4 or 8, in its one or two 32-bit lanes, and the entries: 0 where there is no
+// value.
+template <int block>
+__m512i score(const LobcqTables::Table& table, const Bytes& n, __mmask64 there, __m512i& entry) {
+  const __m512i zero = _mm512_setzero_si512();
+  entry = _mm512_maskz_permutex2var_epi8(there, _mm512_loadu_si512(table.entry.data()), n.place,
+                                         _mm512_loadu_si512(table.entry.data() + kChunk));
+  const __m512i rest = _mm512_sub_epi8(_mm512_set1_epi8(-128), entry);
+  const __m512i coarse = _mm512_sub_epi32(_mm512_dpbusd_epi32(zero, n.high, entry),
+                                          _mm512_dpbusd_epi32(zero, rest, entry));
+  const __m512i sum = _mm512_dpbusd_epi32(_mm512_slli_epi32(coarse, 5), n.low, entry);
+  return block == 8 ? _mm512_add_epi32(sum, _mm512_shuffle_epi32(sum, _MM_PERM_CDAB)) : sum;
+}
+
 template <int block>
 bool decide_entries(const LobcqTables& tables, const float* x, int count, float ratio,
                     std::int8_t* out) {
-  bool nonzero = false;
+  __mmask32 nonzero = 0;
   for (int first = 0; first < count; first += kChunk) {
     const __mmask64 there = first_bits(count - first);
-    const Bytes n = bytes_of(x + first, there, _mm512_set1_ps(ratio));
-    nonzero |= n.any;
-    const __m512i zero = _mm512_setzero_si512();
-    __m512i least = _mm512_set1_epi32(INT32_MAX), best = zero;
+    const Points points = points_of(x + first, there, _mm512_set1_ps(ratio));
+    const __m512i any = _mm512_or_si512(points.first, points.second);
+    nonzero |= _mm512_test_epi16_mask(any, any);
+    const Bytes n = bytes_of(points);
+    __m512i least = _mm512_set1_epi32(INT32_MAX), best = _mm512_setzero_si512(), entry;
     for (const LobcqTables::Table& table : tables.tables) {
-      const __m512i e =
-          _mm512_maskz_permutex2var_epi8(there, _mm512_loadu_si512(table.entry.data()), n.place,
-                                         _mm512_loadu_si512(table.entry.data() + kChunk));
-      const __m512i rest = _mm512_sub_epi8(_mm512_set1_epi8(-128), e);
-      const __m512i coarse = _mm512_sub_epi32(_mm512_dpbusd_epi32(zero, n.high, e),
-                                              _mm512_dpbusd_epi32(zero, rest, e));
-      __m512i score = _mm512_dpbusd_epi32(_mm512_slli_epi32(coarse, 5), n.low, e);
-      if constexpr (block == 8)
-        score = _mm512_add_epi32(score, _mm512_shuffle_epi32(score, _MM_PERM_CDAB));
-      best = _mm512_mask_mov_epi32(best, _mm512_cmplt_epi32_mask(score, least), e);
-      least = _mm512_min_epi32(least, score);
+      const __m512i sum = score<block>(table, n, there, entry);
+      best = _mm512_mask_mov_epi32(best, _mm512_cmplt_epi32_mask(sum, least), entry);
+      least = _mm512_min_epi32(least, sum);
     }
     _mm512_mask_storeu_epi8(out + first, there, best);
   }
-  return nonzero;
+  return nonzero != 0;
+}
+
+// The least S of every block, in one lane each.
+template <int block>
+__m512i least_scores(const LobcqTables& tables, const Points& points, __mmask64 there) {
+  const Bytes n = bytes_of(points);
+  __m512i least = _mm512_set1_epi32(INT32_MAX), entry;
+  for (const LobcqTables::Table& table : tables.tables)
+    least = _mm512_min_epi32(least, score<block>(table, n, there, entry));
+  return _mm512_maskz_mov_epi32(kBlockLanes<block>, least);
+}
+
+// |S| of a block is below 2^21 and a lane of squares below 2^27: two chunks' sums fit in a lane.
+template <int block>
+ArrayErrors byte_errors(const LobcqTables& tables, const float* x, int count, float ratio) {
+  const __m512i zero = _mm512_setzero_si512();
+  __m512i plain = zero, mirrored = zero, squares = zero;
+  for (int first = 0; first < count; first += kChunk) {
+    const __mmask64 there = first_bits(count - first);
+    const Points n = points_of(x + first, there, _mm512_set1_ps(ratio));
+    const Points negated = {_mm512_sub_epi16(zero, n.first), _mm512_sub_epi16(zero, n.second)};
+    plain = _mm512_add_epi32(plain, least_scores<block>(tables, n, there));
+    mirrored = _mm512_add_epi32(mirrored, least_scores<block>(tables, negated, there));
+    squares = _mm512_add_epi32(squares, _mm512_madd_epi16(n.first, n.first));
+    squares = _mm512_add_epi32(squares, _mm512_madd_epi16(n.second, n.second));
+  }
+  const auto total = [](__m512i lanes) { return std::int64_t{_mm512_reduce_add_epi32(lanes)}; };
+  const __m512i wide = _mm512_add_epi64(_mm512_cvtepu32_epi64(_mm512_castsi512_si256(squares)),
+                                        _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(squares, 1)));
+  const std::int64_t sum = _mm512_reduce_add_epi64(wide);
+  return {sum + 128 * total(plain), sum + 128 * total(mirrored)};
 }
 
 ArrayErrors errors(const LobcqTables& tables, const float* x, int count, float ratio) {
-  if (tables.block == 8) return errors_of<8>(tables, x, count, ratio);
-  if (tables.block == 4) return errors_of<4>(tables, x, count, ratio);
-  return errors_of<2>(tables, x, count, ratio);
+  if (tables.block == 8) return byte_errors<8>(tables, x, count, ratio);
+  if (tables.block == 4) return byte_errors<4>(tables, x, count, ratio);
+  return pair_errors(tables, x, count, ratio);
 }
 
 bool encode(const LobcqTables& tables, const float* x, int count, float ratio, std::uint8_t* codes,

@@ -128,6 +128,13 @@ void for_each_array(MatrixView<const float> values, std::size_t width, const Arr
 
 }  // namespace
 
+ScaleChoice scale_choice_from_name(const std::string& name) {
+  if (name == "maximum") return ScaleChoice::maximum;
+  if (name == "search") return ScaleChoice::search;
+  throw Error(ErrorCode::argument, "unknown choice of scales", {.expected = "search or maximum", .found = name});
+}
+std::string name_of(ScaleChoice choice) { return choice == ScaleChoice::search ? "search" : "maximum"; }
+
 float tensor_scale_for(float max_abs, int headroom) {
   NEAP_CHECK(max_abs >= 0 && std::isfinite(max_abs) && headroom >= 0);
   if (max_abs == 0) return 1;

@@ -17,12 +17,6 @@
 
 namespace neap {
 
-// Which E4M3 scale an array gets.
-enum class ScaleChoice {
-  maximum,  // the nearest one to max |x| / (31 tensor_scale), with the sign of that x: one pass
-  search,   // of that one and its neighbours with either sign, the one of least squared error
-};
-
 // The smallest power of two (in [2^-60, 2^60]) for which max_abs is no larger than 31 * 448 times
 // it; 1 for 0. With a power of two every product of the format is exact, and a decoded weight has
 // at most 9 significant bits. headroom: powers of two above that, for maxima that were measured on

@@ -58,7 +58,7 @@ IntegerTokens LobcqInputs::view(std::size_t first) const {
 }
 
 void LobcqInputs::encode(const LobcqEncoder& encoder, std::optional<float> tensor_scale,
-                         MatrixView<const float> x, Isa isa) {
+                         ScaleChoice choice, MatrixView<const float> x, Isa isa) {
   layout_ = encoder.layout();
   tokens_ = x.rows;
   cols_ = x.cols;
@@ -75,7 +75,7 @@ void LobcqInputs::encode(const LobcqEncoder& encoder, std::optional<float> tenso
       const MatrixView<const float> token = x.row_range(t, 1);
       std::int8_t* to = entries + t * stride_;
       tensor_scales[t] = tensor_scale ? *tensor_scale : tensor_scale_for(largest_magnitude(token));
-      encoder.entries(token, tensor_scales[t], ScaleChoice::maximum, {to, 1, cols_},
+      encoder.entries(token, tensor_scales[t], choice, {to, 1, cols_},
                       {scales + t * arrays_, 1, arrays_});
       std::fill(to + cols_, to + stride_, std::int8_t{0});
       integer_kernels(isa).starts(to, arrays_, width, kEntryOffset, starts + t * arrays_);

@@ -20,7 +20,7 @@ class LobcqInputs {
  public:
   // x: (tokens, cols). tensor_scale: for all tokens; without, each has tensor_scale_for its largest
   // magnitude. Throws Error(data) for a NaN or infinity. Parallel inside.
-  void encode(const LobcqEncoder& encoder, std::optional<float> tensor_scale,
+  void encode(const LobcqEncoder& encoder, std::optional<float> tensor_scale, ScaleChoice choice,
               MatrixView<const float> x, Isa isa = default_isa());
 
   std::size_t tokens() const { return tokens_; }

@@ -60,7 +60,7 @@ CodedInputs encode(const InputEncoder& inputs, MatrixView<const float> x, std::s
     for (std::size_t t = tile * kRows; t < std::min(x.rows, (tile + 1) * kRows); ++t) {
       const MatrixView<const float> token = x.row_range(t, 1);
       const LobcqTensor tensor =
-          inputs.encoder->encode(token, scale_of(inputs, token), ScaleChoice::maximum);
+          inputs.encoder->encode(token, scale_of(inputs, token), inputs.scales);
       look_up(tensor, inputs.codebooks, 0, coded.entries.row(t), coded.scales.row(t));
       coded.tensor_scale[t] = tensor.tensor_scale;
     }
@@ -203,7 +203,7 @@ class CodedLinear final : public Linear {
 };
 
 void round_token(const InputEncoder& inputs, MatrixView<const float> token, MatrixView<float> out) {
-  inputs.encoder->round(token, scale_of(inputs, token), ScaleChoice::maximum, out);
+  inputs.encoder->round(token, scale_of(inputs, token), inputs.scales, out);
 }
 
 void round_token(const BlockScaledInputs& inputs, MatrixView<const float> token, MatrixView<float> out) {

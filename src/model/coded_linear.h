@@ -20,6 +20,7 @@ struct InputEncoder {
   Codebooks codebooks;  // the encoder's
   std::optional<float>
       tensor_scale;  // of calibration; without, each token has tensor_scale_for its largest value
+  ScaleChoice scales = ScaleChoice::maximum;
 };
 
 // How a layer's inputs are encoded.

@@ -61,11 +61,22 @@ constexpr std::array kInputCodings = {std::pair{InputCoding::stored, "stored"}, 
                                       std::pair{InputCoding::lobcq, "lobcq"},   std::pair{InputCoding::nvfp4, "nvfp4"},
                                       std::pair{InputCoding::mxfp4, "mxfp4"},   std::pair{InputCoding::int4, "int4"}};
 
+// With the scales of LO-BCQ chosen as asked for.
+InputCoder with_scales(InputCoder coder, ScaleChoice scales) {
+  return [coder, scales](const std::string& module) {
+    std::optional<InputEncoding> coding = coder(module);
+    if (auto* lobcq = coding ? std::get_if<InputEncoder>(&*coding) : nullptr) lobcq->scales = scales;
+    return coding;
+  };
+}
+
 InputCoder coder_for(const LoadOptions& options, const Weights& weights) {
   switch (options.inputs) {
-    case InputCoding::stored: return [&weights](const std::string& module) { return weights.stored_inputs(module); };
+    case InputCoding::stored:
+      return with_scales([&weights](const std::string& module) { return weights.stored_inputs(module); },
+                         options.input_scales);
     case InputCoding::keep: return {};
-    case InputCoding::lobcq: return same_for_all(options.codebooks, weights);
+    case InputCoding::lobcq: return with_scales(same_for_all(options.codebooks, weights), options.input_scales);
     case InputCoding::nvfp4: return same_for_all(BlockScaled::nvfp4, weights);
     case InputCoding::mxfp4: return same_for_all(BlockScaled::mxfp4, weights);
     case InputCoding::int4: return same_for_all(BlockScaled::int4, weights);

@@ -57,7 +57,7 @@ void check_format(const Recipe& recipe) {
   if (recipe.refits > 0 && (!gguf || table) && block_scaled != BlockScaled::int4) {
     refuse("scales are chosen anew on grids of integers", "refits 0 with " + (table ? "IQ4_NL" : format), std::to_string(recipe.refits));
   }
-  if (recipe.scheme == Scheme::lobcq && !recipe.lobcq.search_scales && recipe.method != Method::rtn) {
+  if (recipe.scheme == Scheme::lobcq && recipe.lobcq.scales == ScaleChoice::maximum && recipe.method != Method::rtn) {
     refuse("scales from the maximum are for rounding", "rtn", name_of(recipe.method));
   }
   if (!recipe.overrides.empty()) refuse("overrides are for integer grids", "none with " + format, recipe.overrides[0].pattern);

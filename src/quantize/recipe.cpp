@@ -107,7 +107,7 @@ void put_lobcq(Json& j, const LobcqRecipe& r) {
   j["num_codebooks"] = r.layout.codebooks;
   j["codebooks"] = r.codebooks;
   j["weights_only"] = r.weights_only;
-  j["scales"] = r.search_scales ? "search" : "maximum";
+  j["scales"] = name_of(r.scales);
 }
 
 void put_block_scaled(Json& j, const Recipe& r) {
@@ -174,7 +174,7 @@ void read_lobcq(const Json& j, LobcqRecipe& r, const std::string& file) {
   read(j, "weights_only", r.weights_only, file);
   std::string scales = "search";
   read(j, "scales", scales, file);
-  r.search_scales = search_scales_from_name(scales);
+  r.scales = scale_choice_from_name(scales);
 }
 
 }  // namespace
@@ -204,11 +204,6 @@ SolveOrder order_from_name(const std::string& name) { return value_from(kOrders,
 std::string name_of(SolveOrder order) { return name_from(kOrders, order); }
 SolveTarget target_from_name(const std::string& name) { return value_from(kTargets, name, "target"); }
 std::string name_of(SolveTarget target) { return name_from(kTargets, target); }
-
-bool search_scales_from_name(const std::string& name) {
-  if (name == "search" || name == "maximum") return name == "search";
-  throw Error(ErrorCode::argument, "unknown choice of scales", {.expected = "search or maximum", .found = name});
-}
 
 bool balances(const Recipe& recipe) {
   if (recipe.balance) return *recipe.balance;

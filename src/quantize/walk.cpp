@@ -110,7 +110,7 @@ QuantizedWeight round_weight(const std::string& module, const Matrix<float>& wei
                              const WalkOptions& options, float global_scale) {
   if (std::holds_alternative<LobcqLayout>(layout)) {
     return round_to_lobcq(weight, *options.codebooks,
-                          options.recipe.lobcq.search_scales ? ScaleChoice::search : ScaleChoice::maximum);
+                          options.recipe.lobcq.scales);
   }
   require_finite(weight);
   std::span<const float> importance;

@@ -24,10 +24,11 @@ struct LobcqCoding {
 
   InputEncoder inputs;
   void operator()(MatrixView<const float> x, Inputs& to) const {
-    to.encode(*inputs.encoder, inputs.tensor_scale, x);
+    to.encode(*inputs.encoder, inputs.tensor_scale, inputs.scales, x);
   }
   bool operator==(const LobcqCoding& other) const {
-    return inputs.encoder == other.inputs.encoder && inputs.tensor_scale == other.inputs.tensor_scale;
+    return inputs.encoder == other.inputs.encoder && inputs.tensor_scale == other.inputs.tensor_scale &&
+           inputs.scales == other.inputs.scales;
   }
 };
 

@@ -628,6 +628,10 @@ class Lobcq(CliTest):
         w4a4 = self.perplexity(out)
         self.assertNotEqual(w4a4, self.perplexity(out, "--activations", "keep"))
         self.assertEqual(w4a4, self.perplexity(out, "--activations", "stored", "--threads", 1))
+        searched = self.perplexity(out, "--activation-scales", "search")
+        self.assertNotEqual(w4a4, searched)
+        self.assertEqual(searched, self.perplexity(out, "--activation-scales", "search", "--simulate"))
+        self.assert_usage(run("eval", out, "--activation-scales", "best"), "--activation-scales")
 
     def test_activations_alone(self):
         kept, coded = (self.perplexity(self.model, *how) for how in (

@@ -69,7 +69,7 @@ void compare(const Case& c, std::optional<float> scale, std::uint32_t seed) {
   const Matrix<float> want = judged(c, encoder, input_codebooks, weights, codebooks, x, scale);
   const PackedLobcq packed(weights, codebooks);
   LobcqInputs inputs;
-  inputs.encode(encoder, scale, x);
+  inputs.encode(encoder, scale, ScaleChoice::maximum, x);
   for (const Isa isa : supported_isas()) {
     Matrix<float> y(want.rows(), want.cols());
     multiply(packed, inputs, {}, y, isa);
@@ -111,7 +111,7 @@ TEST(LobcqMatmul, InputsAndOutputsMayLieAnywhere) {
   const PackedLobcq packed(weights, codebooks);
   const Matrix<float> x = normal(9, 70, 7);
   LobcqInputs inputs;
-  inputs.encode(encoder, {}, x);
+  inputs.encode(encoder, {}, ScaleChoice::maximum, x);
   for (const Isa isa : supported_isas()) {
     Matrix<float> plain(9, 19);
     multiply(packed, inputs, {}, plain, isa);
@@ -121,7 +121,7 @@ TEST(LobcqMatmul, InputsAndOutputsMayLieAnywhere) {
         y(wide_y.data() + 1, 9, 19, 23);
     for (std::size_t t = 0; t < 9; ++t) std::copy_n(x.row(t), 70, shifted_x.row(t));
     LobcqInputs shifted;
-    shifted.encode(encoder, {}, shifted_x);
+    shifted.encode(encoder, {}, ScaleChoice::maximum, shifted_x);
     multiply(packed, shifted, {}, y, isa);
     for (std::size_t t = 0; t < 9; ++t) {
       for (std::size_t o = 0; o < 19; ++o) ASSERT_EQ(y(t, o), plain(t, o)) << name_of(isa);
@@ -139,7 +139,7 @@ TEST(LobcqMatmul, TheBiasIsAddedToTheRoundedProduct) {
   const Matrix<float> bias = normal(1, 35, 18);
   for (const std::size_t tokens : {std::size_t{2}, std::size_t{8}}) {
     LobcqInputs inputs;
-    inputs.encode(encoder, {}, normal(tokens, 200, 17));
+    inputs.encode(encoder, {}, ScaleChoice::maximum, normal(tokens, 200, 17));
     for (const Isa isa : supported_isas()) {
       Matrix<float> without(tokens, 35), with(tokens, 35);
       multiply(packed, inputs, {}, without, isa);
@@ -165,7 +165,7 @@ TEST(LobcqMatmul, ThreadsDoNotMatter) {
       const ThreadScope scope(threads);
       const PackedLobcq packed(weights, codebooks);
       LobcqInputs inputs;
-      inputs.encode(encoder, {}, x);
+      inputs.encode(encoder, {}, ScaleChoice::maximum, x);
       Matrix<float>& y = results[threads - 1] = Matrix<float>(tokens, 300);
       multiply(packed, inputs, {}, y);
     }
@@ -234,8 +234,8 @@ TEST(LobcqMatmul, RefusesWhatIsNotFinite) {
   Matrix<float> x = normal(3, 100, 46);
   x(1, 70) = std::numeric_limits<float>::quiet_NaN();
   LobcqInputs inputs;
-  EXPECT_THROW(inputs.encode(encoder, {}, x), Error);
-  EXPECT_THROW(inputs.encode(encoder, 0.5f, x), Error);
+  EXPECT_THROW(inputs.encode(encoder, {}, ScaleChoice::maximum, x), Error);
+  EXPECT_THROW(inputs.encode(encoder, 0.5f, ScaleChoice::maximum, x), Error);
 }
 
 }  // namespace

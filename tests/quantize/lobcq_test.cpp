@@ -176,7 +176,7 @@ TEST_F(QuantizeLobcq, InputScalesComeFromCalibrationWhereThereIsOne) {
 
 TEST_F(QuantizeLobcq, SearchedScalesAreNearerThanThoseOfTheMaximum) {
   QuantizeOptions searched = options("searched", Method::rtn), published = options("published", Method::rtn);
-  published.recipe.lobcq.search_scales = false;
+  published.recipe.lobcq.scales = ScaleChoice::maximum;
   const Weights exact = open(model_), near = open(run(searched).output), far = open(run(published).output);
   const auto error = [&](const Weights& weights) {
     const Matrix<float> w = weights.weight(0, Role::up), t = exact.weight(0, Role::up);

@@ -104,7 +104,7 @@ TEST(Plan, RefusesWhatLobcqHasNoRoomFor) {
   refused([](Recipe& r) { r.method = Method::gptaq; });
   refused([](Recipe& r) { r.lm_head_bits = 8; });
   refused([](Recipe& r) { r.overrides = {parse_override("Linear=bits:8")}; });
-  refused([](Recipe& r) { r.lobcq.search_scales = false; });
+  refused([](Recipe& r) { r.lobcq.scales = ScaleChoice::maximum; });
   refused([](Recipe& r) { r.lobcq.layout.block_array = 48; });
   refused([](Recipe& r) { r.lobcq.layout.codebooks = 5; });
 }

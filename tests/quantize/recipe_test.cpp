@@ -72,7 +72,7 @@ TEST(Recipe, BalancesWhereLatticeDecodingMeetsRoundedActivations) {
 TEST(Recipe, JsonHoldsEverySettingOfLobcq) {
   Recipe r;
   r.scheme = Scheme::lobcq;
-  r.lobcq = {.layout = {128, 4, 16}, .codebooks = "books.json", .weights_only = true, .search_scales = false};
+  r.lobcq = {.layout = {128, 4, 16}, .codebooks = "books.json", .weights_only = true, .scales = ScaleChoice::maximum};
   r.method = Method::gptq;
   const std::string json = r.to_json();
   EXPECT_EQ(Recipe::from_json(json, "r.json").to_json(), json);

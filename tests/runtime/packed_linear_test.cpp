@@ -39,8 +39,10 @@ TEST(PackedLinears, CodedLayersHaveTheBitsOfTheSimulation) {
   const LobcqTensor weight = encoded(random_matrix(200, 300, 1), set);
   const std::vector<float> bias(200, 0.37f);
   const auto encoder = std::make_shared<LobcqEncoder>(set.layout, set.activations);
-  for (const auto& scale : {std::optional<float>(), std::optional<float>(0.015625f)}) {
-    const InputEncoder inputs{encoder, set.activations, scale};
+  for (const auto& [scale, scales] : {std::pair{std::optional<float>(), ScaleChoice::maximum},
+                                      std::pair{std::optional<float>(0.015625f), ScaleChoice::maximum},
+                                      std::pair{std::optional<float>(0.015625f), ScaleChoice::search}}) {
+    const InputEncoder inputs{encoder, set.activations, scale, scales};
     const auto simulated = make_coded_linear(weight, set.weights, bias, inputs);
     const auto packed = packed_linears()->coded(weight, set.weights, bias, inputs);
     EXPECT_EQ(packed->in(), 300u);
