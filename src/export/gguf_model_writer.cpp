@@ -159,7 +159,7 @@ class GgufOutput final : public ModelOutput {
         contents_(std::move(contents)),
         options_(std::move(options)),
         entries_(Lister(weights, contents_).list()),
-        metadata_(gguf_metadata(weights, contents_.scheme, name, notes_)),
+        metadata_(gguf_metadata(weights, contents_.mix, name, notes_)),
         directory_(options_.output, options_.overwrite),
         file_(directory_.folder() + "/" + name + ".gguf"),
         writer_(file_, metadata_, specs()) {}

@@ -153,7 +153,7 @@ void store_scales_as_halves(Plan& plan) {
 }
 
 GgufContents gguf_contents(const Recipe& recipe, const Plan& plan) {
-  GgufContents contents{.scheme = recipe.gguf.type, .modules = {}, .rounded = plan.rounded, .round = round_to_gguf};
+  GgufContents contents{.mix = recipe.gguf.mix, .modules = {}, .rounded = plan.rounded, .round = round_to_gguf};
   for (const auto& [module, layout] : plan.layers) contents.modules[module] = std::get<GgufLayout>(layout);
   return contents;
 }

@@ -114,9 +114,7 @@ class LayerSolver {
         }
       }
       const Grid grid = make_grid(by_input, layout, options_.grid, system_.conditional_gram(), form);
-      const std::size_t count = grid.scales.rows() * grid.scales.cols();
-      std::copy_n(grid.scales.data(), count, grid_.scales.row(tile.first));
-      std::copy_n(grid.zeros.data(), count, grid_.zeros.row(tile.first));
+      copy_rows(grid, 0, grid_, tile.first, tile.rows);
     });
     report_.grid = {watch.seconds(), 0};
   }
@@ -229,11 +227,9 @@ class LayerSolver {
 
   // Where fp32 took a row uphill after all, the row goes back to its start.
   std::int64_t refit(Tile& tile) {
-    const std::size_t groups = grid_.scales.cols();
     const Matrix<std::uint8_t> codes = tile.codes;
-    const std::size_t begin = tile.first * groups, end = begin + tile.rows * groups;
-    const std::vector<float> scales(grid_.scales.data() + begin, grid_.scales.data() + end);
-    const std::vector<float> zeros(grid_.zeros.data() + begin, grid_.zeros.data() + end);
+    Grid start = empty_grid(grid_.layout, tile.rows, grid_.cols, grid_.form);
+    copy_rows(grid_, tile.first, start, 0, tile.rows);
     const std::int64_t moves = refit_tile(system_, grid_, tile.first, tile.target, tile.codes, kRefitSweeps);
     if (options_.descent_sweeps > 0) {
       descend_tile(system_, grid_of(tile), tile.target, tile.codes, options_.descent_sweeps);
@@ -245,8 +241,7 @@ class LayerSolver {
       if (after[r] <= before[r]) continue;
       after[r] = before[r];
       for (std::size_t p = 0; p < weight_.cols; ++p) tile.codes(p, r) = codes(p, r);
-      std::copy_n(scales.data() + r * groups, groups, grid_.scales.row(tile.first + r));
-      std::copy_n(zeros.data() + r * groups, groups, grid_.zeros.row(tile.first + r));
+      copy_rows(start, r, grid_, tile.first + r, 1);
     }
     tile.at_refit = std::move(after);
     return moves;
