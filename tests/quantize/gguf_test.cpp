@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "export/gguf_mix.h"
+#include "io/gguf.h"
 #include "model/weights.h"
 #include "neap/quantize.h"
 #include "quantize/plan.h"
@@ -131,6 +132,17 @@ TEST_F(QuantizeToGguf, EveryTypeAndMethodWritesAModelThatRuns) {
       for (std::size_t i = 0; i < 12 * 64; ++i) ASSERT_TRUE(std::isfinite(states.data()[i]));
     }
   }
+}
+
+// Rows of 64 and 44 inputs: every matrix takes a fallback, or stays.
+TEST_F(QuantizeToGguf, FallbacksAreThoseOfTheTypeAndAreTold) {
+  const QuantizeReport report = quantize(model(), options("small", GgufMix::q4_k_m, Method::rtn));
+  const Checkpoint output = Checkpoint::open(report.output);
+  EXPECT_EQ(output.info("blk.0.attn_q.weight").type, DType::q5_0);
+  EXPECT_EQ(output.info("blk.1.attn_v.weight").type, DType::q8_0);
+  EXPECT_EQ(output.info("blk.0.ffn_down.weight").type, DType::f32);
+  EXPECT_NE(report.notes.front().find("Q4_K holds blocks of 256, and rows of"), std::string::npos);
+  EXPECT_EQ(output.gguf()->integer("general.file_type"), 15);
 }
 
 TEST_F(QuantizeToGguf, ThreadCountDoesNotChangeTheBytes) {
