@@ -3,6 +3,7 @@
 
 // After it: the level's instructions.
 #include "kernels/bf16_level.h"
+#include "kernels/with_counts.h"
 
 namespace neap {
 namespace {
@@ -216,19 +217,12 @@ void few_of(const IntegerPair& pair, int offset, const Bf16Tokens& tokens_in, fl
   for (std::size_t t = 0; t < tokens; ++t) _mm512_storeu_ps(to + t * kPanelRows, sums[t]);
 }
 
-template <class Values>
-void few_as(const IntegerPair& pair, int offset, const Bf16Tokens& x, std::size_t tokens,
-            float* sums) {
-  if (tokens == 1) return few_of<Values, 1>(pair, offset, x, sums);
-  if (tokens == 2) return few_of<Values, 2>(pair, offset, x, sums);
-  if (tokens == 3) return few_of<Values, 3>(pair, offset, x, sums);
-  few_of<Values, 4>(pair, offset, x, sums);
-}
-
 void few(const IntegerPair& pair, int offset, const Bf16Tokens& x, std::size_t tokens,
          float* sums) {
-  pair.wide ? few_as<Wide>(pair, offset, x, tokens, sums)
-            : few_as<Narrow>(pair, offset, x, tokens, sums);
+  with_tokens(tokens, [&]<std::size_t count>() {
+    pair.wide ? few_of<Wide, count>(pair, offset, x, sums)
+              : few_of<Narrow, count>(pair, offset, x, sums);
+  });
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // Isa::avx2 of kernels/group_level.h.
+#include "kernels/with_counts.h"
 #include "kernels/group_level.h"
 #include "kernels/integer_avx2.h"
 
@@ -17,24 +18,24 @@ inline __m256i unpack(const std::uint8_t* chunk, std::size_t g) {
   };
   if constexpr (bits == 8) return load_256(chunk + g * kVectorBytes);
   if constexpr (bits == 4) return below(15, shifted(g / 2, g % 2 * 4));
-  const __m256i lower = below(3, shifted(g / 4, g % 4 * 2));
-  if constexpr (bits == 2) return lower;
-  return _mm256_or_si256(lower, _mm256_slli_epi16(below(1, shifted(2, g)), 2));
+  if constexpr (bits == 2) return below(3, shifted(g / 4, g % 4 * 2));
+  if (g < 6) return below(7, shifted(g / 2, g % 2 * 3));
+  return _mm256_or_si256(below(6, shifted(g - 6, 5)), below(1, shifted(2, g)));
 }
 
+// Of 8 rows from `row` of a panel.
 inline __m256 scales_of(const GroupShape& shape, const std::uint8_t* panel, std::size_t group,
                         std::size_t row) {
-  const std::size_t at = group * kPanelRows + row;
-  if (shape.scale_type == ScaleType::f32)
-    return _mm256_loadu_ps(reinterpret_cast<const float*>(panel) + at);
-  const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(panel + 2 * at));
+  const std::uint8_t* at = panel + scales_at(shape, group) + row * scale_bytes(shape);
+  if (shape.scale_type == ScaleType::f32) return _mm256_loadu_ps(reinterpret_cast<const float*>(at));
+  const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
   if (shape.scale_type == ScaleType::f16) return _mm256_cvtph_ps(halves);
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
 }
 
 inline __m256i zeros_of(const GroupShape& shape, const std::uint8_t* panel, std::size_t group,
                         std::size_t row) {
-  const std::uint8_t* at = panel + shape.zero_bytes_at + group * kPanelRows + row;
+  const std::uint8_t* at = panel + zeros_at(shape, group) + row;
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(at)));
 }
 
@@ -50,11 +51,10 @@ void decode_of(const GroupShape& shape, const std::uint8_t* panel, BlockRange ra
         _mm256_storeu_ps(zeros + b * kPairRows + row,
                          _mm256_cvtepi32_ps(zeros_of(shape, panel, group, row)));
     }
-    const std::uint8_t* codes = panel + shape.code_bytes_at + 4 * row;
     for (std::size_t k = 0; k < range.count * shape.block / 4; ++k) {
       const std::size_t chunk = (first + k) / (kChunk / 4), g = (first + k) % (kChunk / 4);
       const __m256i value = chunk < shape.chunks
-                                ? unpack<bits>(codes + chunk * bits * kVectorBytes, g)
+                                ? unpack<bits>(panel + codes_at(shape, chunk) + 4 * row, g)
                                 : _mm256_setzero_si256();
       std::uint8_t* to = values + k * 2 * kVectorBytes + 4 * row;
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), value);
@@ -66,7 +66,6 @@ template <int bits, std::size_t tokens>
 void few_of(const GroupShape& shape, const std::uint8_t* panel, const IntegerTokens& x,
             std::size_t first, const KernelOutput& out) {
   for (std::size_t row = 0; row < kPanelRows; row += kHalfRows) {
-    const std::uint8_t* codes = panel + shape.code_bytes_at + 4 * row;
     __m256 sums[tokens];
     for (__m256& sum : sums) sum = _mm256_setzero_ps();
     for (std::size_t b = 0; b < shape.blocks; ++b) {
@@ -78,7 +77,7 @@ void few_of(const GroupShape& shape, const std::uint8_t* panel, const IntegerTok
       }
       for (std::size_t c = b * shape.block / kChunk;
            c < (b + 1) * shape.block / kChunk && c < shape.chunks; ++c) {
-        const std::uint8_t* chunk = codes + c * bits * kVectorBytes;
+        const std::uint8_t* chunk = panel + codes_at(shape, c) + 4 * row;
         const auto weights = [&](std::size_t g) { return unpack<bits>(chunk, g); };
         const std::int8_t* inputs = x.entries + first * x.stride + c * kChunk;
         if constexpr (bits == 8)
@@ -97,27 +96,19 @@ void few_of(const GroupShape& shape, const std::uint8_t* panel, const IntegerTok
   }
 }
 
-template <int bits>
-void few_of_bits(const GroupShape& shape, const std::uint8_t* panel, const IntegerTokens& x,
-                 std::size_t tokens, const KernelOutput& out) {
-  if (tokens == kFewTokens) return few_of<bits, kFewTokens>(shape, panel, x, 0, out);
-  for (std::size_t t = 0; t < tokens; ++t) few_of<bits, 1>(shape, panel, x, t, out);
-}
-
 void decode(const GroupShape& shape, const std::uint8_t* panel, BlockRange range,
             std::uint8_t* values, float* scales, float* zeros) {
-  if (shape.bits == 2) return decode_of<2>(shape, panel, range, values, scales, zeros);
-  if (shape.bits == 3) return decode_of<3>(shape, panel, range, values, scales, zeros);
-  if (shape.bits == 4) return decode_of<4>(shape, panel, range, values, scales, zeros);
-  decode_of<8>(shape, panel, range, values, scales, zeros);
+  with_bits(shape.bits, [&]<int bits>() {
+    decode_of<bits>(shape, panel, range, values, scales, zeros);
+  });
 }
 
 void few(const GroupShape& shape, const std::uint8_t* panel, const IntegerTokens& x,
          std::size_t tokens, const KernelOutput& out) {
-  if (shape.bits == 2) return few_of_bits<2>(shape, panel, x, tokens, out);
-  if (shape.bits == 3) return few_of_bits<3>(shape, panel, x, tokens, out);
-  if (shape.bits == 4) return few_of_bits<4>(shape, panel, x, tokens, out);
-  few_of_bits<8>(shape, panel, x, tokens, out);
+  with_bits(shape.bits, [&]<int bits>() {
+    if (tokens == kFewTokens) return few_of<bits, kFewTokens>(shape, panel, x, 0, out);
+    for (std::size_t t = 0; t < tokens; ++t) few_of<bits, 1>(shape, panel, x, t, out);
+  });
 }
 
 }  // namespace

@@ -18,10 +18,31 @@ struct GroupShape {
   std::size_t chunks;            // of a row
   std::size_t blocks_per_group;  // as many as `blocks` for whole rows
   ScaleType scale_type;
-  bool zeros;                                // of each group; else 2^(bits - 1)
-  std::size_t zero_bytes_at, code_bytes_at;  // in a panel, whose scales come first
+  bool zeros;                     // of each group; else 2^(bits - 1)
+  std::size_t groups_per_stripe;  // whose scales and zeros stand together, before their codes
+  std::size_t zeros_at, codes_at, stripe_bytes;  // in a stripe
   std::size_t panel_bytes;
 };
+
+// Where in a panel scales, zeros and codes lie. Static: every level's file has its own.
+static inline std::size_t scale_bytes(const GroupShape& shape) {
+  return shape.scale_type == ScaleType::f32 ? 4 : 2;
+}
+static inline std::size_t scales_at(const GroupShape& shape, std::size_t group) {
+  const std::size_t stripe = group / shape.groups_per_stripe;
+  return stripe * shape.stripe_bytes +
+         (group - stripe * shape.groups_per_stripe) * kPanelRows * scale_bytes(shape);
+}
+static inline std::size_t zeros_at(const GroupShape& shape, std::size_t group) {
+  const std::size_t stripe = group / shape.groups_per_stripe;
+  return stripe * shape.stripe_bytes + shape.zeros_at +
+         (group - stripe * shape.groups_per_stripe) * kPanelRows;
+}
+static inline std::size_t codes_at(const GroupShape& shape, std::size_t chunk) {
+  const std::size_t bytes = static_cast<std::size_t>(shape.bits) * kVectorBytes;
+  const std::size_t in_stripe = (shape.stripe_bytes - shape.codes_at) / bytes;
+  return chunk / in_stripe * shape.stripe_bytes + shape.codes_at + chunk % in_stripe * bytes;
+}
 
 struct GroupKernels {
   Isa isa;

@@ -9,12 +9,6 @@
 namespace neap {
 namespace {
 
-std::size_t scale_bytes(ScaleType type) { return type == ScaleType::f32 ? 4 : 2; }
-
-std::size_t to_vectors(std::size_t bytes) {
-  return (bytes + kVectorBytes - 1) / kVectorBytes * kVectorBytes;
-}
-
 ScaleType scale_type_of(DType type) {
   return type == DType::bf16  ? ScaleType::bf16
          : type == DType::f16 ? ScaleType::f16
@@ -39,11 +33,14 @@ GroupShape make_shape(const GroupLayout& layout, std::int64_t cols) {
       layout.group == 0 ? shape.blocks : static_cast<std::size_t>(layout.group) / shape.block;
   shape.scale_type = scale_type_of(layout.scale_type);
   shape.zeros = !layout.symmetric;
-  const auto groups = static_cast<std::size_t>(layout.groups(cols));
-  shape.zero_bytes_at = groups * kPanelRows * scale_bytes(shape.scale_type);
-  shape.code_bytes_at = to_vectors(shape.zero_bytes_at + (shape.zeros ? groups * kPanelRows : 0));
-  shape.panel_bytes =
-      shape.code_bytes_at + shape.chunks * static_cast<std::size_t>(layout.bits) * kVectorBytes;
+  shape.groups_per_stripe = shape.zeros ? 4 : kVectorBytes / (kPanelRows * scale_bytes(shape));
+  const std::size_t per_stripe = shape.groups_per_stripe * shape.blocks_per_group * shape.block / kChunk;
+  const std::size_t chunk_bytes = static_cast<std::size_t>(layout.bits) * kVectorBytes;
+  shape.zeros_at = shape.groups_per_stripe * kPanelRows * scale_bytes(shape);
+  shape.codes_at = shape.zeros_at + (shape.zeros ? shape.groups_per_stripe * kPanelRows : 0);
+  shape.stripe_bytes = shape.codes_at + per_stripe * chunk_bytes;
+  shape.panel_bytes = (shape.chunks + per_stripe - 1) / per_stripe * shape.codes_at +
+                      shape.chunks * chunk_bytes;
   return shape;
 }
 
@@ -69,8 +66,10 @@ void write_codes(int bits, const std::uint8_t* codes, std::size_t count, std::si
   };
   if (bits == 8) return add(g, four);
   if (bits == 4) return add(g / 2, four << (g % 2 * 4));
-  add(g / 4, (four & 0x03030303u) << (g % 4 * 2));
-  if (bits == 3) add(2, (four >> 2 & 0x01010101u) << g);
+  if (bits == 2) return add(g / 4, four << (g % 4 * 2));
+  if (g < 6) return add(g / 2, four << (g % 2 * 3));
+  add(g - 6, (four & 0x06060606u) << 5);
+  add(2, (four & 0x01010101u) << g);
 }
 
 }  // namespace
@@ -92,20 +91,20 @@ PackedGroupInt::PackedGroupInt(const QuantizedTensor& tensor)
 
 void PackedGroupInt::pack(const QuantizedTensor& tensor, std::size_t panel) {
   const auto groups = static_cast<std::size_t>(layout_.groups(tensor.cols));
-  const std::size_t size = scale_bytes(shape_.scale_type);
-  const auto bits = static_cast<std::size_t>(shape_.bits);
   std::uint8_t* to = data() + panel * shape_.panel_bytes;
   for (std::size_t lane = 0; lane < std::min(kPanelRows, rows_ - panel * kPanelRows); ++lane) {
     const std::size_t row = panel * kPanelRows + lane;
     for (std::size_t g = 0; g < groups; ++g) {
-      const std::size_t at = g * kPanelRows + lane;
-      write_scale(shape_.scale_type, tensor.scales[row * groups + g], to + at * size);
-      if (shape_.zeros) to[shape_.zero_bytes_at + at] = tensor.zeros[row * groups + g];
+      write_scale(shape_.scale_type, tensor.scales[row * groups + g],
+                  to + scales_at(shape_, g) + lane * scale_bytes(shape_));
+      if (shape_.zeros) to[zeros_at(shape_, g) + lane] = tensor.zeros[row * groups + g];
     }
-    std::uint8_t* codes = to + shape_.code_bytes_at + 4 * lane;
-    for (std::size_t c = 0; c < cols_; c += 4) {
-      write_codes(shape_.bits, tensor.codes.data() + row * cols_ + c, cols_ - c, c % kChunk / 4,
-                  codes + c / kChunk * bits * kVectorBytes);
+    for (std::size_t chunk = 0; chunk < shape_.chunks; ++chunk) {
+      std::uint8_t* codes = to + codes_at(shape_, chunk) + 4 * lane;
+      const std::size_t first = chunk * kChunk, last = std::min(cols_, first + kChunk);
+      for (std::size_t c = first; c < last; c += 4)
+        write_codes(shape_.bits, tensor.codes.data() + row * cols_ + c, last - c, (c - first) / 4,
+                    codes);
     }
   }
 }

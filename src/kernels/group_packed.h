@@ -1,19 +1,24 @@
 // Integer codes in groups (compressed-tensors' grid) as the kernels read them.
 //
-// Rows come in panels of 16, a row in each 32-bit lane of a 64-byte vector. A panel holds
+// Rows come in panels of 16, a row in each 32-bit lane of a 64-byte vector. A panel is one stream
+// that is read once from its first byte to its last, in stripes of one, two or four groups, as many
+// as fill vectors with their scales and zeros. (Scales in a place of their own, a second stream, cost
+// a third to a half of the speed of a memory that is read by one token.) A stripe holds
 //
 //   scales   16 a group, in the checkpoint's type
-//   zeros    16 bytes a group, if the grid has any; then 0 to the next multiple of 64 bytes
+//   zeros    16 bytes a group, if the grid has any
 //   codes    for every 32 columns `bits` vectors. With c(g, i) the code of column 4 g + i, byte i
-//   of
-//            a row's lane has
+//            of a row's lane has
 //              8 bits  c(g, i) in vector g
-//              4 bits  c(2 j, i) below, c(2 j + 1, i) above in vector j
+//              4 bits  c(2 j, i) at bit 0, c(2 j + 1, i) at bit 4 of vector j
+//              3 bits  c(2 j, i) at bit 0, c(2 j + 1, i) at bit 3 of vector j; of c(6, i) the upper
+//                      two bits at bit 6 of vector 0, the last at bit 6 of vector 2; of c(7, i) the
+//                      upper two at bit 6 of vector 1, the last at bit 7 of vector 2
 //              2 bits  c(4 j + p, i) at bit 2 p in vector j
-//              3 bits  the lower two as 2 bits; then a vector with the third of c(p, i) at bit p
 //
-// so that unpacking is a shift and a mask. Rows and columns that are missing to whole panels and
-// chunks have code, scale and zero 0.
+// so that a mask leaves a code times a power of two, which is as good for a sum that is divided by
+// it in the end. Rows and columns that are missing to whole panels and chunks have code, scale and
+// zero 0, as have groups that are missing to whole stripes; the last stripe ends with its codes.
 #pragma once
 
 #include <cstddef>

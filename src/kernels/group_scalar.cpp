@@ -10,36 +10,36 @@ namespace {
 
 float scale_of(const GroupShape& shape, const std::uint8_t* panel, std::size_t group,
                std::size_t lane) {
-  const std::size_t at = group * kPanelRows + lane;
+  const std::uint8_t* at = panel + scales_at(shape, group) + lane * scale_bytes(shape);
   if (shape.scale_type == ScaleType::f32) {
     float scale;
-    std::memcpy(&scale, panel + 4 * at, 4);
+    std::memcpy(&scale, at, 4);
     return scale;
   }
   std::uint16_t half;
-  std::memcpy(&half, panel + 2 * at, 2);
+  std::memcpy(&half, at, 2);
   return shape.scale_type == ScaleType::bf16 ? bf16_to_float(half) : fp16_to_float(half);
 }
 
 int zero_of(const GroupShape& shape, const std::uint8_t* panel, std::size_t group,
             std::size_t lane) {
-  return shape.zeros ? panel[shape.zero_bytes_at + group * kPanelRows + lane] : 0;
+  return shape.zeros ? panel[zeros_at(shape, group) + lane] : 0;
 }
 
 // Of column c; 0 past the last chunk.
 std::uint8_t code_of(const GroupShape& shape, const std::uint8_t* panel, std::size_t lane,
                      std::size_t c) {
   if (c >= shape.chunks * kChunk) return 0;
-  const std::uint8_t* chunk = panel + shape.code_bytes_at + 4 * lane + c % 4 +
-                              c / kChunk * static_cast<std::size_t>(shape.bits) * kVectorBytes;
-  const std::size_t group = c % kChunk / 4;
+  const std::uint8_t* chunk = panel + codes_at(shape, c / kChunk) + 4 * lane + c % 4;
+  const std::size_t g = c % kChunk / 4;
   const auto bits_at = [&](std::size_t vector, std::size_t shift, unsigned mask) {
     return static_cast<unsigned>(chunk[vector * kVectorBytes] >> shift) & mask;
   };
-  if (shape.bits == 8) return static_cast<std::uint8_t>(bits_at(group, 0, 255));
-  if (shape.bits == 4) return static_cast<std::uint8_t>(bits_at(group / 2, group % 2 * 4, 15));
-  const unsigned lower = bits_at(group / 4, group % 4 * 2, 3);
-  return static_cast<std::uint8_t>(shape.bits == 2 ? lower : lower | bits_at(2, group, 1) << 2);
+  if (shape.bits == 8) return static_cast<std::uint8_t>(bits_at(g, 0, 255));
+  if (shape.bits == 4) return static_cast<std::uint8_t>(bits_at(g / 2, g % 2 * 4, 15));
+  if (shape.bits == 2) return static_cast<std::uint8_t>(bits_at(g / 4, g % 4 * 2, 3));
+  if (g < 6) return static_cast<std::uint8_t>(bits_at(g / 2, g % 2 * 3, 7));
+  return static_cast<std::uint8_t>(bits_at(g - 6, 6, 3) << 1 | bits_at(2, g, 1));
 }
 
 void decode(const GroupShape& shape, const std::uint8_t* panel, BlockRange range,

@@ -16,12 +16,6 @@ static inline __m512i four(const std::int8_t* entries) {
   return _mm512_set1_epi32(value);
 }
 
-// Of weights that are read once, in order: the processor's own look-ahead stops at pages.
-static inline void prefetch(const std::uint8_t* weights) {
-  constexpr std::size_t kAhead = 4096;
-  _mm_prefetch(weights + kAhead, _MM_HINT_T0);
-}
-
 static inline float factor_of(const IntegerTokens& x, std::size_t token) {
   return x.factors ? x.factors[token] : 1;
 }

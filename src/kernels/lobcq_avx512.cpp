@@ -2,6 +2,7 @@
 #include "kernels/integer_avx512.h"
 
 // After it: the level's instructions.
+#include "kernels/with_counts.h"
 #include "kernels/lobcq_level.h"
 
 namespace neap {
@@ -131,10 +132,7 @@ void few_of(const LobcqShape& shape, const std::uint8_t* panel, const IntegerTok
 template <Kind kind>
 void few_as(const LobcqShape& shape, const std::uint8_t* panel, const IntegerTokens& x,
             std::size_t tokens, const KernelOutput& out) {
-  if (tokens == 1) return few_of<kind, 1>(shape, panel, x, out);
-  if (tokens == 2) return few_of<kind, 2>(shape, panel, x, out);
-  if (tokens == 3) return few_of<kind, 3>(shape, panel, x, out);
-  few_of<kind, 4>(shape, panel, x, out);
+  with_tokens(tokens, [&]<std::size_t count>() { few_of<kind, count>(shape, panel, x, out); });
 }
 
 Kind kind_of(const LobcqShape& shape) {
