@@ -76,7 +76,7 @@ int main(int argc, char** argv) {
       "Each command has its own help, with examples: neap quantize --help\n"
       "Environment: NEAP_THREADS, NEAP_LOG_LEVEL, NO_COLOR, HF_HUB_CACHE, HF_HOME");
   const std::vector<Command> commands = {make_quantize(program), make_eval(program),
-                                         make_inspect(program), make_generate(program),
+                                         make_verify(program), make_inspect(program), make_generate(program),
                                          make_chat(program), make_bench(program), make_codebooks(program)};
   Console console;
   try {

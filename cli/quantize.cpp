@@ -15,6 +15,7 @@
 #include "neap/codebooks.h"
 #include "neap/error.h"
 #include "options.h"
+#include "verify_text.h"
 
 namespace neap::cli {
 namespace {
@@ -48,7 +49,7 @@ struct QuantizeCommand {
   std::optional<std::uint64_t> seed;
   std::vector<std::string> overrides, ignore;
   bool symmetric = false, asymmetric = false, weights_only = false, allow_fallback = false, pure = false;
-  bool balance = false, no_balance = false;
+  bool balance = false, no_balance = false, no_verify = false;
   Precision precision = Recipe{}.precision;
   const CLI::Option* precision_option = nullptr;
   QuantizeOptions options;
@@ -174,6 +175,8 @@ void add_options(CLI::App& app, QuantizeCommand& c) {
       ->required()
       ->type_name("OUT");
   app.add_flag("--overwrite", c.options.overwrite, "replace a model that stands at OUT");
+  app.add_flag("--no-verify", c.no_verify, "do not compare the output with MODEL, nor its predictions (as neap verify\n"
+               "does); what was written is read back all the same");
   app.add_option("--format", c.format, "compressed-tensors, gptq, gptq_v2, neap or gguf\n")
       ->type_name("NAME")
       ->default_str("the one that holds the scheme");
@@ -324,26 +327,9 @@ std::string line(std::string_view name, const std::string& value) {
   return fmt::format("{:<26}{}\n", name, value);
 }
 
-std::string describe(const GroupLayout& layout) {
-  const std::string group = layout.group == 0 ? "whole rows" : fmt::format("groups of {}", layout.group);
-  return fmt::format("{} bits, {}, {}", layout.bits, group,
-                     layout.symmetric ? "symmetric" : "asymmetric");
-}
-
-std::string describe(const LobcqLayout& layout) {
-  return fmt::format("LO-BCQ: {} codebooks, blocks of {}, arrays of {}", layout.codebooks, layout.block,
-                     layout.block_array);
-}
-
-std::string describe(const Fp4Layout& layout) {
-  return fmt::format("{}: 4-bit floats, groups of {}", name_of(layout.format), layout.group());
-}
-
-std::string describe(const GgufLayout& layout) { return fmt::format("GGUF {}", name_of(layout.type)); }
-
-std::string describe(const QuantizeReport& r) {
+std::string describe_run(const QuantizeReport& r) {
   std::string text = line("output", fmt::format("{}, {}", r.output, size_text(r.file_bytes)));
-  text += line("grid", std::visit([](const auto& layout) { return describe(layout); }, r.layout) + (r.layout_reason.empty() ? "" : ": " + r.layout_reason));
+  text += line("grid", words_for(r.layout) + (r.layout_reason.empty() ? "" : ": " + r.layout_reason));
   text += line("activations", r.activations);
   text += line("bits per weight", fmt::format("{:.3f} of the {} quantized layers, {:.3f} of the whole file",
                                               r.bits_per_weight, r.layers.size(), r.file_bits_per_weight));
@@ -358,6 +344,7 @@ std::string describe(const QuantizeReport& r) {
                      : fmt::format("{:.1f} s", phase.seconds));
   }
   text += line("time, peak memory", fmt::format("{:.1f} s, {}", r.seconds, size_text(r.peak_memory)));
+  if (r.verification) text += describe(*r.verification);
   for (const auto& engine : r.engines) {
     text += line(engine.loads ? "loads in" : "does not load in",
                  engine.name + (engine.reason.empty() ? "" : ": " + engine.reason));
@@ -369,11 +356,12 @@ std::string describe(const QuantizeReport& r) {
 void run(QuantizeCommand& c, Console& console) {
   c.options.recipe = recipe_of(c);
   if (c.format) c.options.format = format_from_name(*c.format);
+  c.options.verify = !c.no_verify;
   c.options.threads = c.common.threads;
   c.options.progress = console.progress();
   const QuantizeReport report = quantize(Checkpoint::open(c.model), c.options);
   console.clear_progress();
-  console.print(c.common.json ? report.to_json() + "\n" : describe(report));
+  console.print(c.common.json ? report.to_json() + "\n" : describe_run(report));
 }
 
 }  // namespace

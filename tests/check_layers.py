@@ -18,7 +18,7 @@ ARROWS = {
     "solve": "linalg base",
     "kernels": "codec base",
     "quantize": "solve calib model codec io linalg base export",
-    "export": "model codec io base",
+    "export": "eval model codec io base",
     "runtime": "kernels codec model io linalg base",
     "eval": "model io linalg base",
 }

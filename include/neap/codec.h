@@ -61,6 +61,8 @@ enum class GgufMix : std::uint32_t {
 
 // On which grid a linear layer's weights lie.
 using WeightLayout = std::variant<GroupLayout, LobcqLayout, Fp4Layout, GgufLayout>;
+// "4 bits, groups of 64, symmetric"
+std::string words_for(const WeightLayout& layout);
 
 struct QuantizedTensor {
   GroupLayout layout;

@@ -10,6 +10,7 @@
 #include "neap/checkpoint.h"
 #include "neap/codec.h"
 #include "neap/progress.h"
+#include "neap/verify.h"
 
 namespace neap {
 
@@ -137,6 +138,7 @@ struct QuantizeOptions {
   std::string output;                          // a directory that does not exist yet
   std::optional<FileFormat> format;            // unset: the one that holds the recipe's scheme
   bool overwrite = false;
+  bool verify = true;                          // verify() the output against the checkpoint before it gets its name
   int threads = 0;                             // 0: OpenMP's default
   std::uint64_t max_memory = 0;                // bytes; 0: half of the machine's
   ProgressCallback progress;
@@ -182,6 +184,7 @@ struct QuantizeReport {
     double seconds = 0, gflop = 0;             // gflop 0: not a matter of arithmetic
   };
   std::vector<Phase> phases;
+  std::optional<VerifyReport> verification;
   std::vector<std::string> notes;              // what the user should know: tensors rounded, files left out
   double seconds = 0;
   std::uint64_t peak_memory = 0;               // VmHWM of this process, bytes

@@ -1,6 +1,29 @@
 #include "codec/quantized_weight.h"
 
 namespace neap {
+namespace {
+
+std::string words(const GroupLayout& layout) {
+  const std::string group = layout.group == 0 ? "whole rows" : "groups of " + std::to_string(layout.group);
+  return std::to_string(layout.bits) + " bits, " + group + (layout.symmetric ? ", symmetric" : ", asymmetric");
+}
+
+std::string words(const LobcqLayout& layout) {
+  return "LO-BCQ: " + std::to_string(layout.codebooks) + " codebooks, blocks of " + std::to_string(layout.block) + ", arrays of " +
+         std::to_string(layout.block_array);
+}
+
+std::string words(const Fp4Layout& layout) {
+  return name_of(layout.format) + ": 4-bit floats, groups of " + std::to_string(layout.group());
+}
+
+std::string words(const GgufLayout& layout) { return "GGUF " + std::string(name_of(layout.type)); }
+
+}  // namespace
+
+std::string words_for(const WeightLayout& layout) {
+  return std::visit([](const auto& its) { return words(its); }, layout);
+}
 
 std::int64_t rows_of(const QuantizedWeight& weight) {
   return std::visit([](const auto& tensor) { return tensor.rows; }, weight);

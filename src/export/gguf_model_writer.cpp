@@ -195,7 +195,7 @@ class GgufOutput final : public ModelOutput {
     return 8 * static_cast<double>(tensor_bytes()) / weights;
   }
 
-  void finish() override {
+  void close() override {
     for (const auto& module : contents_.modules) NEAP_CHECK(modules_.contains(module.first));
     const auto total = static_cast<std::int64_t>(entries_.size());
     for (std::int64_t i = 0; i < total; ++i) {
@@ -206,8 +206,11 @@ class GgufOutput final : public ModelOutput {
     report("writing", total, total);
     writer_.finish();
     verify();
-    directory_.commit();
   }
+
+  std::string closed_path() const override { return file_; }
+  const std::map<std::string, std::uint64_t>& tensor_digests() const override { return written_; }
+  void commit() override { directory_.commit(); }
 
  private:
   std::vector<TensorSpec> specs() const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -12,7 +13,7 @@ namespace neap {
 
 class ModelOutput {
  public:
-  // Without finish() before it, removes everything again.
+  // Without commit() before it, removes everything again.
   virtual ~ModelOutput() = default;
 
   // Modules come in any order, each once, with the layout that was announced.
@@ -29,9 +30,18 @@ class ModelOutput {
   virtual double bits_per_weight() const = 0;
 
   // Copies what was not written, syncs, reads every tensor back and compares it with what was
-  // meant, and gives the whole its name as the last act. NEAP_CHECKs that every announced module was
+  // meant. After it only small files may follow. NEAP_CHECKs that every announced module was
   // written. Throws Error(io | cancelled).
-  virtual void finish() = 0;
+  virtual void close() = 0;
+  // What was closed, until commit() gives it its name: a model like any other, and hashes of its bytes.
+  virtual std::string closed_path() const = 0;
+  virtual const std::map<std::string, std::uint64_t>& tensor_digests() const = 0;
+  // Gives the whole its name, as the last act. Throws Error(io | argument).
+  virtual void commit() = 0;
+  void finish() {
+    close();
+    commit();
+  }
 
   // Facts for whoever reads the output of the program: what was rounded, what was left out and why.
   virtual const std::vector<std::string>& notes() const = 0;

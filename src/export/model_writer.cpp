@@ -232,7 +232,7 @@ double ModelWriter::bits_per_weight() const {
   return 8 * static_cast<double>(tensor_bytes()) / static_cast<double>(weights);
 }
 
-void ModelWriter::finish() {
+void ModelWriter::close() {
   Impl& impl = *impl_;
   for (const auto& layer : impl.layers) NEAP_CHECK(impl.expected.modules.contains(layer.first));
   impl.copy_rest();
@@ -244,8 +244,11 @@ void ModelWriter::finish() {
     impl.output.write(name, impl.format->quantization_config(impl.weights.config(), impl.layers).dump(2) + "\n");
   }
   impl.verify();
-  impl.output.commit();
 }
+
+std::string ModelWriter::closed_path() const { return impl_->output.folder(); }
+const std::map<std::string, std::uint64_t>& ModelWriter::tensor_digests() const { return impl_->expected.tensors; }
+void ModelWriter::commit() { impl_->output.commit(); }
 
 const std::vector<std::string>& ModelWriter::notes() const { return impl_->notes; }
 

@@ -43,7 +43,10 @@ class ModelWriter final : public ModelOutput {
   void write_file(const std::string& name, const std::string& contents) override;
   std::uint64_t tensor_bytes() const override;
   double bits_per_weight() const override;
-  void finish() override;
+  void close() override;
+  std::string closed_path() const override;
+  const std::map<std::string, std::uint64_t>& tensor_digests() const override;
+  void commit() override;
   const std::vector<std::string>& notes() const override;
 
  private:

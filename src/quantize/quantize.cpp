@@ -10,6 +10,7 @@
 
 #include "base/parallel.h"
 #include "export/engines.h"
+#include "export/export_record.h"
 #include "export/gguf_model_writer.h"
 #include "export/model_writer.h"
 #include "neap/error.h"
@@ -216,6 +217,15 @@ std::vector<LayerRecord> decide_layers(const Weights& weights, const Plan& plan,
   }
 }
 
+bool moves_factors(const Recipe& recipe) { return recipe.method == Method::awq || balances(recipe); }
+
+// The report's JSON, and what `neap verify` will want to know.
+std::string with_record(const QuantizeReport& report, const ExportRecord& record) {
+  auto json = nlohmann::ordered_json::parse(report.to_json());
+  json["written"] = record.to_json();
+  return json.dump(1) + "\n";
+}
+
 }  // namespace
 
 QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& options) {
@@ -263,15 +273,19 @@ QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& opt
   report.engines = engines_of(options, config, plan);
   report.notes = plan.fallbacks;
   report.notes.insert(report.notes.end(), writer->notes().begin(), writer->notes().end());
+  timed(clock, "writing", 0, [&] { writer->close(); });
+  const Checkpoint closed = Checkpoint::open(writer->closed_path());
+  const ExportRecord record{writer->tensor_digests(), header_digest(closed), moves_factors(options.recipe)};
+  if (options.verify) {
+    const VerifyOptions how{.progress = options.progress};
+    report.verification = timed(clock, "verifying", 0, [&] { return verify_written(closed, &checkpoint, how, record); });
+  }
   report.phases = clock.phases();
   report.seconds = seconds_now() - start;
   note_memory(options, report);
-  writer->write_file("quantization_report.json", report.to_json());
+  writer->write_file("quantization_report.json", with_record(report, record));
   writer->write_file("neap_recipe.json", options.recipe.to_json());
-  timed(clock, "writing and verifying", 0, [&] { writer->finish(); });
-  report.phases = clock.phases();
-  report.seconds = seconds_now() - start;
-  report.peak_memory = peak_memory();
+  writer->commit();
   return report;
 }
 

@@ -76,6 +76,7 @@ std::string QuantizeReport::to_json() const {
   for (const auto& e : engines) {
     j["engines"].push_back({{"name", e.name}, {"loads", e.loads}, {"reason", e.reason}});
   }
+  if (verification) j["verification"] = Json::parse(verification->to_json());
   j["notes"] = notes;
   j["phases"] = Json::array();
   for (const auto& p : phases) {

@@ -72,7 +72,7 @@ class CliTest(unittest.TestCase):
 
 class Usage(CliTest):
     def test_help_of_every_command_ends_with_examples(self):
-        for command in ("quantize", "eval", "inspect", "generate", "chat", "bench"):
+        for command in ("quantize", "verify", "eval", "inspect", "generate", "chat", "bench"):
             result = run(command, "--help")
             self.assertEqual(result.returncode, 0)
             self.assertEqual(result.stderr, "")
@@ -81,7 +81,7 @@ class Usage(CliTest):
         self.assertIn("Examples:\n  neap codebooks fit", run("codebooks", "fit", "--help").stdout)
 
     def test_help_fits_into_100_columns(self):
-        for command in ([], ["quantize"], ["eval"], ["inspect"], ["generate"], ["chat"], ["bench"], ["codebooks"], ["codebooks", "fit"]):
+        for command in ([], ["quantize"], ["verify"], ["eval"], ["inspect"], ["generate"], ["chat"], ["bench"], ["codebooks"], ["codebooks", "fit"]):
             for line in run(*command, "--help").stdout.splitlines():
                 self.assertLessEqual(len(line), 100, line)
 
@@ -448,6 +448,44 @@ class Quantize(CliTest):
         self.assertEqual(output, b"")
         self.assertIn(b"stopped", errors)
         self.assert_nothing_left("stopped")
+
+
+class Verify(CliTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.out = cls.folder / "out"
+        result = run("quantize", cls.model, "-o", cls.out, "--method", "rtn", "--bits", 4, "--group-size", 4)
+        assert result.returncode == 0, result.stderr
+        cls.printed = result.stdout
+
+    def test_quantize_verifies_what_it_writes(self):
+        self.assertRegex(self.printed, "verified +[0-9]+ tensors")
+        self.assertIn("KL ", self.printed)
+        report = json.loads((self.out / "quantization_report.json").read_text())
+        self.assertGreater(report["verification"]["kl"]["mean"], 0)
+        _, quick = self.out, self.json_of("quantize", self.model, "-o", self.folder / "quick", "--method", "rtn", "--group-size", 4, "--no-verify")
+        self.assertNotIn("verification", quick)
+
+    def test_against_the_source(self):
+        found = self.json_of("verify", self.out, "--against", self.model, "--text", self.text, "--tokens", 100)
+        self.assertTrue(found["hashes_compared"])
+        self.assertEqual(found["predicted_tokens"], 99)
+        self.assertEqual(found["kinds"][0]["kind"], "down_proj")
+        result = run("verify", self.out, "--against", self.model)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("worst", result.stdout)
+        self.assert_fails(run("verify", self.out, "--against", self.model, "--max-kl", 1e-9), "KL divergence", "nats")
+
+    def test_one_line_for_what_is_wrong(self):
+        broken = self.folder / "broken"
+        shutil.copytree(self.out, broken)
+        weights = bytearray((broken / "model.safetensors").read_bytes())
+        weights[-1] ^= 1
+        (broken / "model.safetensors").write_bytes(weights)
+        self.assert_fails(run("verify", broken), broken, "bytes are not those")
+        self.assert_fails(run("verify", self.out, "--text", "/no/such/text"), "/no/such/text")
+        self.assert_fails(run("verify", "/no/such/model"), "/no/such/model")
 
 
 class Lobcq(CliTest):
