@@ -32,7 +32,7 @@ constexpr char kFooter[] =
     "  neap quantize meta-llama/Llama-3.2-1B -o small-w4\n"
     "  neap quantize model/ -o small-w4a4 --scheme LOBCQ\n"
     "  neap quantize model/ -o small-nvfp4 --scheme NVFP4 --method rtn\n"
-    "  neap quantize model/ -o small-Q4_0 --scheme GGUF:Q4_0 --calib wiki.txt\n"
+    "  neap quantize model/ -o small-Q4_K_M --scheme GGUF:Q4_K_M --calib wiki.txt\n"
     "  neap quantize model.gguf -o small-w3 --scheme W3A16_ASYM --group-size 64\n"
     "  neap quantize model/ -o out --calib wiki.txt chats.jsonl --samples 128 --seqlen 2048\n"
     "  neap quantize model/ -o out --override 're:.*down_proj=bits:4,group:32' --ignore 're:.*layers.0.*'\n"
