@@ -15,6 +15,7 @@
 #include "commands.h"
 #include "neap/error.h"
 #include "neap/model.h"
+#include "neap/version.h"
 #include "options.h"
 
 namespace neap::cli {
@@ -154,7 +155,7 @@ Json json_of(const BenchRun& run, const BenchResult& result, const Subject& subj
     squares += (seconds - mean) * (seconds - mean);
   }
   const auto n = static_cast<double>(run.seconds.size());
-  return {{"engine", "neap " NEAP_VERSION},
+  return {{"engine", std::string("neap ") + version()},
           {"cpu_info", cpu_name()},
           {"backends", "CPU"},
           {"model_filename", subject.file},

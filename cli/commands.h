@@ -16,6 +16,7 @@ struct Command {
 
 Command make_quantize(CLI::App& program);
 Command make_eval(CLI::App& program);
+Command make_export(CLI::App& program);
 Command make_verify(CLI::App& program);
 Command make_inspect(CLI::App& program);
 Command make_generate(CLI::App& program);

@@ -68,7 +68,7 @@ class LogSink : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
 
 }  // namespace
 
-Console::Console() : line_(std::make_shared<ProgressLine>(is_terminal())) {
+Console::Console(std::string command_line) : command_line_(std::move(command_line)), line_(std::make_shared<ProgressLine>(is_terminal())) {
   listen(SIGINT);
   listen(SIGTERM);
   std::signal(SIGPIPE, SIG_IGN);

@@ -22,13 +22,15 @@ class Console {
  public:
   // Installs handlers: the first SIGINT or SIGTERM asks for a stop, the second one of a kind kills.
   // SIGPIPE is ignored, so that a vanished reader is an error like any other.
-  Console();
+  explicit Console(std::string command_line);
   ~Console();
 
   // quiet: warnings and errors only. verbosity: 1 shows debug, 2 trace messages. With neither,
   // NEAP_LOG_LEVEL (trace, debug, info, warn, error, off) decides.
   void set_level(bool quiet, int verbosity);
   spdlog::logger& log() { return *log_; }
+  // What was typed, quoted for a shell.
+  const std::string& command_line() const { return command_line_; }
 
   // On a terminal one line that is rewritten, with the time left; else a plain line every ten seconds.
   // Its result is false once a stop was asked for.
@@ -44,6 +46,7 @@ class Console {
   void flush();
 
  private:
+  std::string command_line_;
   std::shared_ptr<ProgressLine> line_;
   std::shared_ptr<spdlog::logger> log_;
 };

@@ -13,6 +13,7 @@
 #include "commands.h"
 #include "help.h"
 #include "neap/error.h"
+#include "neap/version.h"
 
 namespace neap::cli {
 namespace {
@@ -31,6 +32,21 @@ std::vector<std::string> hyphenate(int argc, char** argv) {
     }
   }
   return arguments;
+}
+
+// As a shell would read it again.
+std::string quoted(const std::string& word) {
+  const bool plain = !word.empty() && word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,+@%") == word.npos;
+  if (plain) return word;
+  std::string text = "'";
+  for (const char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return text + "'";
+}
+
+std::string command_line(int argc, char** argv) {
+  std::string text = "neap";
+  for (int i = 1; i < argc; ++i) text += " " + quoted(argv[i]);
+  return text;
 }
 
 int report(Console& console, const std::string& message) {
@@ -69,16 +85,16 @@ int main(int argc, char** argv) {
       "Neap makes language models smaller without training them, on an ordinary CPU, and\n"
       "measures what that costs.");
   program.name("neap");
-  program.set_version_flag("--version", "neap " NEAP_VERSION, "show the version");
+  program.set_version_flag("--version", std::string("neap ") + version(), "show the version");
   program.formatter(std::make_shared<HelpFormatter>());
   program.set_help_flag("-h,--help", "show this help");
   program.footer(
       "Each command has its own help, with examples: neap quantize --help\n"
       "Environment: NEAP_THREADS, NEAP_LOG_LEVEL, NO_COLOR, HF_HUB_CACHE, HF_HOME");
   const std::vector<Command> commands = {make_quantize(program), make_eval(program),
-                                         make_verify(program), make_inspect(program), make_generate(program),
+                                         make_verify(program), make_export(program), make_inspect(program), make_generate(program),
                                          make_chat(program), make_bench(program), make_codebooks(program)};
-  Console console;
+  Console console(command_line(argc, argv));
   try {
     std::vector<std::string> arguments = hyphenate(argc, argv);
     if (arguments.empty()) return usage_error(program, "no command given");

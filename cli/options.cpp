@@ -131,6 +131,12 @@ CLI::Option* add_kv_cache(CLI::App& command, std::optional<KvType>& type) {
       ->default_str("as --precision");
 }
 
+CLI::Option* add_base_model(CLI::App& command, std::string& base_model) {
+  return command.add_option("--base-model", base_model, "ORG/NAME of the original on the Hugging Face hub, for the model card\n")
+      ->type_name("ORG/NAME")
+      ->default_str("what lies beside the model says");
+}
+
 CLI::Option* add_max_memory(CLI::App& command, std::uint64_t& bytes) {
   return command
       .add_option_function<std::string>(

@@ -36,7 +36,8 @@ constexpr char kFooter[] =
     "  neap quantize model.gguf -o small-w3 --scheme W3A16_ASYM --group-size 64\n"
     "  neap quantize model/ -o out --calib wiki.txt chats.jsonl --samples 128 --seqlen 2048\n"
     "  neap quantize model/ -o out --override 're:.*down_proj=bits:4,group:32' --ignore 're:.*layers.0.*'\n"
-    "  neap quantize model/ -o out --recipe earlier/neap_recipe.json";
+    "  neap quantize model/ -o out --recipe earlier/neap_recipe.json\n"
+    "  neap quantize model/ -o w4 --calib wiki.txt --also W4A16:gptq=w4-gptq --also GGUF:Q4_0=Q4_0.gguf";
 
 // What was said on the command line; what was not stays with the recipe file or the defaults.
 struct QuantizeCommand {
@@ -47,7 +48,7 @@ struct QuantizeCommand {
   std::optional<std::int64_t> group, samples, length;
   std::optional<double> target_mix, ridge;
   std::optional<std::uint64_t> seed;
-  std::vector<std::string> overrides, ignore;
+  std::vector<std::string> overrides, ignore, also;
   bool symmetric = false, asymmetric = false, weights_only = false, allow_fallback = false, pure = false;
   bool balance = false, no_balance = false, no_verify = false;
   Precision precision = Recipe{}.precision;
@@ -171,7 +172,8 @@ void add_calibration_options(CLI::App& app, QuantizeCommand& c) {
 
 void add_options(CLI::App& app, QuantizeCommand& c) {
   add_model(app, c.model);
-  app.add_option("-o,--output", c.options.output, "directory to write; it appears when it is complete")
+  app.add_option("-o,--output", c.options.output, "directory to write, of GGUF also a file NAME.gguf; it appears when it\n"
+                 "is complete")
       ->required()
       ->type_name("OUT");
   app.add_flag("--overwrite", c.options.overwrite, "replace a model that stands at OUT");
@@ -184,6 +186,13 @@ void add_options(CLI::App& app, QuantizeCommand& c) {
   add_lobcq_options(app, c);
   add_method_options(app, c);
   add_calibration_options(app, c);
+  app.add_option("--also", c.also,
+                 "a further output from the same calibration, e.g. GGUF:Q4_0=OUT.gguf or\n"
+                 "W4A16_ASYM:gptq_v2=OUT; options of the grid are for -o alone, all others\n"
+                 "for every output")
+      ->type_name("SCHEME[:FORMAT]=OUT")
+      ->take_all();
+  add_base_model(app, c.options.base_model);
   add_max_memory(app, c.options.max_memory);
   add_common(app, c.common, "print the report as one JSON object instead of text");
 }
@@ -323,6 +332,30 @@ Recipe recipe_of(const QuantizeCommand& c) {
   return recipe;
 }
 
+// "SCHEME[:FORMAT]=OUT": the main recipe on another grid.
+OtherOutput parse_also(const std::string& text, const Recipe& main) {
+  const std::size_t equals = text.find('=');
+  if (equals == text.npos || equals + 1 == text.size()) refuse("--also", "SCHEME=OUT or SCHEME:FORMAT=OUT", text);
+  OtherOutput other{.recipe = main, .output = text.substr(equals + 1), .format = {}};
+  std::string scheme = text.substr(0, equals);
+  if (const std::size_t colon = scheme.rfind(':'); colon != scheme.npos) {
+    for (const FileFormat format : {FileFormat::compressed_tensors, FileFormat::gptq, FileFormat::gptq_v2, FileFormat::neap, FileFormat::gguf}) {
+      if (scheme.substr(colon + 1) == name_of(format)) other.format = format;
+    }
+    if (other.format) scheme.erase(colon);
+  }
+  const Recipe plain;
+  other.recipe.bits = plain.bits;
+  other.recipe.group = plain.group;
+  other.recipe.symmetric = plain.symmetric;
+  other.recipe.overrides.clear();
+  other.recipe.lm_head_bits = plain.lm_head_bits;
+  other.recipe.lobcq = plain.lobcq;
+  other.recipe.block_scaled = plain.block_scaled;
+  apply_scheme(scheme, other.recipe);
+  return other;
+}
+
 std::string line(std::string_view name, const std::string& value) {
   return fmt::format("{:<26}{}\n", name, value);
 }
@@ -353,15 +386,34 @@ std::string describe_run(const QuantizeReport& r) {
   return text;
 }
 
+// All that succeeded, then one error for each of the others.
+void show(const std::vector<QuantizeOutcome>& outcomes, bool json, Console& console) {
+  std::string reports;
+  std::vector<Error> failures;
+  for (const QuantizeOutcome& outcome : outcomes) {
+    if (outcome.report) {
+      reports += (reports.empty() ? "" : json ? ",\n" : "\n") + (json ? outcome.report->to_json() : describe_run(*outcome.report));
+    } else {
+      failures.emplace_back(outcome.failure->code(), (outcomes.size() > 1 ? outcome.output + " was not made: " : "") + outcome.failure->what());
+    }
+  }
+  if (failures.size() < outcomes.size()) console.print(json ? (outcomes.size() > 1 ? "[" + reports + "]\n" : reports + "\n") : reports);
+  for (std::size_t i = 0; i + 1 < failures.size(); ++i) console.log().error(failures[i].what());
+  if (!failures.empty()) throw failures.back();
+}
+
 void run(QuantizeCommand& c, Console& console) {
   c.options.recipe = recipe_of(c);
   if (c.format) c.options.format = format_from_name(*c.format);
   c.options.verify = !c.no_verify;
   c.options.threads = c.common.threads;
   c.options.progress = console.progress();
-  const QuantizeReport report = quantize(Checkpoint::open(c.model), c.options);
+  c.options.command = console.command_line();
+  std::vector<OtherOutput> others;
+  for (const std::string& text : c.also) others.push_back(parse_also(text, c.options.recipe));
+  const std::vector<QuantizeOutcome> outcomes = quantize_all(Checkpoint::open(c.model), c.options, others);
   console.clear_progress();
-  console.print(c.common.json ? report.to_json() + "\n" : describe_run(report));
+  show(outcomes, c.common.json, console);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <iterator>
@@ -61,7 +62,10 @@ std::string describe(const VerifyReport& r) {
   std::string text = line("verified", fmt::format("{} tensors, {}: whole, finite{}", r.tensors, size_text(r.bytes),
                                                   r.hashes ? ", the bytes that were exported"
                                                            : "; without Neap's report beside it, bits that changed would not show"));
+  const bool equal = std::all_of(r.kinds.begin(), r.kinds.end(), [](const auto& kind) { return kind.mean == 0; });
+  if (equal && !r.kinds.empty()) text += line("  weights", "equal to the source's, value for value");
   for (const auto& kind : r.kinds) {
+    if (equal) break;
     text += line("  " + kind.name, fmt::format("{} off the source's weights, worst {}: {}", percent(kind.mean), percent(kind.worst.error), kind.worst.module));
   }
   if (r.divergence) {

@@ -9,6 +9,7 @@
 #include "neap/calibration.h"
 #include "neap/checkpoint.h"
 #include "neap/codec.h"
+#include "neap/error.h"
 #include "neap/progress.h"
 #include "neap/verify.h"
 
@@ -138,6 +139,8 @@ struct QuantizeOptions {
   std::string output;                          // a directory that does not exist yet
   std::optional<FileFormat> format;            // unset: the one that holds the recipe's scheme
   bool overwrite = false;
+  std::string command;                         // the line that asks for this, for report and model card
+  std::string base_model;                      // ORG/NAME on the hub, for the card; empty: what lies beside the source says
   bool verify = true;                          // verify() the output against the checkpoint before it gets its name
   int threads = 0;                             // 0: OpenMP's default
   std::uint64_t max_memory = 0;                // bytes; 0: half of the machine's
@@ -164,6 +167,10 @@ struct LayerRecord {
 
 struct QuantizeReport {
   std::string output;
+  std::string command, neap_version;
+  std::string source;                          // what people call the model
+  std::vector<TokenWindows::Source> source_files;  // the weights' files, by name; tokens mean nothing here
+  Recipe recipe;
   std::vector<LayerRecord> layers;
   std::vector<TokenWindows::Source> calibration;
   std::int64_t calibration_windows = 0, calibration_tokens = 0;
@@ -191,6 +198,28 @@ struct QuantizeReport {
 
   std::string to_json() const;                 // what quantization_report.json beside the output holds
 };
+
+// Another output of the same run: what differs from its QuantizeOptions. The recipe's samples, length, seed and
+// precision are those of the run.
+struct OtherOutput {
+  Recipe recipe;
+  std::string output;
+  std::optional<FileFormat> format;
+};
+
+struct QuantizeOutcome {
+  std::string output;
+  std::optional<QuantizeReport> report;  // or
+  std::optional<Error> failure;
+};
+
+// Several outputs from one calibration, each with the bytes that quantize() alone would give it. All of them share the
+// calibration text; outputs of the same recipe in different formats share everything; outputs that walk alike (no balancing,
+// not AWQ, the same method) share each block's reading and the full-precision passes. Statistics of run-time
+// inputs are each grid's own: they depend on how it rounded the layers before. Memory: for each grid, activations and
+// the decided part of a block more. Throws Error where any output is refused from the start (then none is
+// made), and for a cancellation; what fails on the way fails alone. Outcomes are in the order asked for, options.output first.
+std::vector<QuantizeOutcome> quantize_all(const Checkpoint& checkpoint, const QuantizeOptions& options, const std::vector<OtherOutput>& others);
 
 // Throws Error; then, and when the progress callback cancels, nothing is left at `output`.
 // Same checkpoint, calibration, recipe: the same bytes, at any thread count.

@@ -52,7 +52,7 @@ Streams::Streams(const Weights& weights, const TokenWindows& windows, const Stre
   const std::size_t hidden = static_cast<std::size_t>(config.hidden);
   const std::size_t staged = std::max(width_of(config, Stage::attention_output),
                                       width_of(config, Stage::mlp_hidden));
-  const std::size_t count = options.reference ? 2 : 1;
+  const std::size_t count = options.runtimes + (options.reference ? 1 : 0);
   const std::uint64_t budget = options.memory / (2 * count);
   for (std::size_t s = 0; s < count; ++s) {
     streams_.push_back(std::unique_ptr<Stream>(new Stream{
@@ -99,9 +99,10 @@ void Streams::check_finite(const Matrix<float>& values, Stage stage, const Block
 }
 
 // E of one window: what the full-precision streams are ahead of the run-time ones.
-Matrix<float> Streams::ahead(Stage stage, const Block& reference, const Matrix<float>& runtime,
+Matrix<float> Streams::ahead(Stage stage, const Block& reference, const Matrix<float>& inputs_now, const Stream& runtime,
                              std::size_t window) const {
-  const Matrix<float> full = input(*streams_[1], stage, reference, window);
+  const Stream& whole = *streams_.back();
+  const Matrix<float> full = input(whole, stage, reference, window);
   check_finite(full, stage, reference, window);
   const std::size_t rows = full.rows(), inputs = full.cols();
   Matrix<float> r, r_runtime;
@@ -109,38 +110,38 @@ Matrix<float> Streams::ahead(Stage stage, const Block& reference, const Matrix<f
     const auto hidden = static_cast<std::size_t>(weights_.config().hidden);
     r = Matrix<float>::unset(rows, hidden);
     r_runtime = Matrix<float>::unset(rows, hidden);
-    streams_[1]->residual.load(window, r);
-    streams_[0]->residual.load(window, r_runtime);
+    whole.residual.load(window, r);
+    runtime.residual.load(window, r_runtime);
   }
   auto e = Matrix<float>::unset(rows, inputs + r.cols());
   constexpr std::size_t kRows = 64;
   parallel_for((rows + kRows - 1) / kRows, [&](std::size_t tile) {
     for (std::size_t t = tile * kRows; t < std::min(rows, (tile + 1) * kRows); ++t) {
-      for (std::size_t c = 0; c < inputs; ++c) e(t, c) = full(t, c) - runtime(t, c);
+      for (std::size_t c = 0; c < inputs; ++c) e(t, c) = full(t, c) - inputs_now(t, c);
       for (std::size_t c = 0; c < r.cols(); ++c) e(t, inputs + c) = r(t, c) - r_runtime(t, c);
     }
   });
   return e;
 }
 
-GramPair Streams::statistics(Stage stage, const Block& reference, const Block& runtime) {
+GramPair Streams::statistics(Stage stage, const Block& reference, const Block& runtime, std::size_t which) {
   const std::size_t width = width_of(weights_.config(), stage);
   const bool residual = options_.residual && writes_residual(stage);
   const std::size_t columns = width + (residual ? static_cast<std::size_t>(weights_.config().hidden) : 0);
-  GramAccumulator sums(width, streams_.size() == 2 ? columns : 0, windows_.windows.size(),
-                       options_.precision);
+  const Stream& stream = *streams_[which];
+  GramAccumulator sums(width, options_.reference ? columns : 0, windows_.windows.size(), options_.precision);
   for (std::size_t w = 0; w < windows_.windows.size(); ++w) {
-    const Matrix<float> h = input(*streams_[0], stage, runtime, w);
+    const Matrix<float> h = input(stream, stage, runtime, w);
     check_finite(h, stage, runtime, w);
-    sums.add(w, h, streams_.size() == 2 ? ahead(stage, reference, h, w) : Matrix<float>());
+    sums.add(w, h, options_.reference ? ahead(stage, reference, h, stream, w) : Matrix<float>());
   }
   return sums.finish();
 }
 
 void Streams::visit_inputs(Stage stage, const Block& runtime,
-                           const std::function<void(MatrixView<const float> inputs)>& visit) {
+                           const std::function<void(MatrixView<const float> inputs)>& visit, std::size_t which) {
   for (std::size_t w = 0; w < windows_.windows.size(); ++w) {
-    const Matrix<float> h = input(*streams_[0], stage, runtime, w);
+    const Matrix<float> h = input(*streams_[which], stage, runtime, w);
     check_finite(h, stage, runtime, w);
     visit(h);
   }
@@ -187,11 +188,19 @@ std::vector<float> Streams::mean_magnitudes(Stage stage, const Block& runtime) {
   return means;
 }
 
-void Streams::advance(Stage stage, const Block& reference, const Block& runtime) {
+void Streams::advance(Stage stage, const Block& reference, std::span<const Block* const> runtimes) {
+  NEAP_CHECK(runtimes.size() == options_.runtimes);
   for (std::size_t w = 0; w < windows_.windows.size(); ++w) {
-    advance(*streams_[0], stage, runtime, w);
-    if (streams_.size() == 2) advance(*streams_[1], stage, reference, w);
+    for (std::size_t which = 0; which < runtimes.size(); ++which) {
+      if (runtimes[which]) advance(*streams_[which], stage, *runtimes[which], w);
+    }
+    if (options_.reference) advance(*streams_.back(), stage, reference, w);
   }
+}
+
+void Streams::advance(Stage stage, const Block& reference, const Block& runtime) {
+  const Block* const only = &runtime;
+  advance(stage, reference, {&only, 1});
 }
 
 void Streams::advance(Stream& stream, Stage stage, const Block& block, std::size_t window) {
@@ -211,13 +220,13 @@ void Streams::advance(Stream& stream, Stage stage, const Block& block, std::size
   stream.residual.store(window, x);
 }
 
-GramPair Streams::head_statistics(const std::vector<float>& final_norm) {
+GramPair Streams::head_statistics(const std::vector<float>& final_norm, std::size_t which) {
   const ModelConfig& config = weights_.config();
   // The final norm is a norm like a block's: a block that has nothing else lends its step.
   Block last;
   last.index = config.layers;
   last.input_norm = final_norm;
-  return statistics(Stage::attention_input, last, last);
+  return statistics(Stage::attention_input, last, last, which);
 }
 
 }  // namespace neap

@@ -1,6 +1,6 @@
-// The two activation streams of a walk over the blocks: X, the full-precision model's, and X~, that of
-// the model whose earlier layers are already quantized. Both go through each block together, stage by
-// stage; a stage is the set of layers that read one input.
+// The activation streams of a walk over the blocks: X, the full-precision model's, and X~, that of the model whose
+// earlier layers are already quantized; where one walk decides for several grids, an X~ of each. All go through each
+// block together, stage by stage; a stage is the set of layers that read one input.
 //
 //   for each block:  for each stage:  statistics(stage)  ->  decide its layers  ->  advance(stage)
 #pragma once
@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,7 @@ const std::vector<Role>& roles_of(Stage stage);
 std::size_t width_of(const ModelConfig& config, Stage stage);
 
 struct StreamOptions {
+  std::size_t runtimes = 1;        // how many X~; `which` below counts them from 0
   bool reference = true;           // carry X too, for the drift
   bool residual = false;           // and let the drift tell how far the residual stream is behind
   Precision precision = Precision::bf16;
@@ -47,12 +49,12 @@ class Streams {
   // and `runtime` are the block with its own and with its decided weights (the same object if there
   // is no reference stream). Same bits at any thread count. Throws Error(data) naming block, stage and
   // window where an activation is NaN or infinite.
-  GramPair statistics(Stage stage, const Block& reference, const Block& runtime);
+  GramPair statistics(Stage stage, const Block& reference, const Block& runtime, std::size_t which = 0);
 
-  // Hands out what `stage` reads in the run-time stream, a window at a time and in order: (tokens, inputs).
+  // Hands out what `stage` reads in a run-time stream, a window at a time and in order: (tokens, inputs).
   // Throws Error(data) as statistics.
   void visit_inputs(Stage stage, const Block& runtime,
-                    const std::function<void(MatrixView<const float> inputs)>& visit);
+                    const std::function<void(MatrixView<const float> inputs)>& visit, std::size_t which = 0);
 
   // Passes at most `windows` windows, evenly spread, through `block` without moving a stream, and hands out what its stages
   // read, stage by stage of each window: (tokens, inputs). From X, or X~ if that is the only stream. Throws as statistics.
@@ -62,11 +64,13 @@ class Streams {
   // Mean |x| of each input of `stage` in the run-time stream, over all tokens: what AWQ weighs by.
   std::vector<float> mean_magnitudes(Stage stage, const Block& runtime);
 
-  // Both streams pass the layers of `stage`, which `runtime` has decided by now.
+  // All streams pass the layers of `stage`, which the blocks of `runtimes` have decided by now. Null: that stream is
+  // of no use any more, and stays behind.
+  void advance(Stage stage, const Block& reference, std::span<const Block* const> runtimes);
   void advance(Stage stage, const Block& reference, const Block& runtime);
 
   // The same, for the head: what it reads is the normed end of the last block.
-  GramPair head_statistics(const std::vector<float>& final_norm);
+  GramPair head_statistics(const std::vector<float>& final_norm, std::size_t which = 0);
 
  private:
   struct Stream {
@@ -75,7 +79,8 @@ class Streams {
   };
   std::vector<std::size_t> window_rows() const;
   Matrix<float> input(const Stream& stream, Stage stage, const Block& block, std::size_t window) const;
-  Matrix<float> ahead(Stage stage, const Block& reference, const Matrix<float>& runtime, std::size_t window) const;
+  Matrix<float> ahead(Stage stage, const Block& reference, const Matrix<float>& inputs, const Stream& runtime,
+                      std::size_t window) const;
   void check_finite(const Matrix<float>& values, Stage stage, const Block& block, std::size_t window) const;
   void advance(Stream& stream, Stage stage, const Block& block, std::size_t window);
 
@@ -83,7 +88,7 @@ class Streams {
   const TokenWindows& windows_;
   StreamOptions options_;
   RopeTable rope_;
-  std::vector<std::unique_ptr<Stream>> streams_;  // X~, then X if it is carried
+  std::vector<std::unique_ptr<Stream>> streams_;  // each X~, then X if it is carried
 };
 
 }  // namespace neap

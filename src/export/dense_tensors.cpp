@@ -16,6 +16,7 @@ namespace {
 constexpr std::array kRoleOrder = {Role::q,    Role::k,  Role::v,   Role::o,
                                    Role::gate, Role::up, Role::down};
 constexpr std::int64_t kChunkValues = 1 << 20;
+constexpr std::string_view kCodebooks = "lobcq.";  // of a source in Neap's own container
 constexpr std::uint64_t kRunBytes = std::uint64_t{4} << 20;
 
 using Sink = std::function<void(std::span<const std::byte>)>;
@@ -31,8 +32,8 @@ void release_rows(const Checkpoint& checkpoint, const TensorInfo& tensor, std::i
 
 class Lister {
  public:
-  Lister(const Weights& weights, const std::set<std::string>& quantized)
-      : weights_(weights), quantized_(quantized), gguf_(weights.checkpoint().gguf() != nullptr) {}
+  Lister(const Weights& weights, const std::set<std::string>& quantized, DType block_type)
+      : weights_(weights), quantized_(quantized), block_type_(block_type), gguf_(weights.checkpoint().gguf() != nullptr) {}
 
   std::vector<OutputItem> list() {
     const ModelConfig& config = weights_.config();
@@ -74,9 +75,9 @@ class Lister {
         [&checkpoint, info](const Sink& sink) { visit_bytes(checkpoint, info, sink); });
   }
 
-  static DType output_type(const TensorInfo& info) {
+  DType output_type(const TensorInfo& info) const {
     if (info.shape.size() < 2) return DType::f32;
-    return block_elements(info.type) == 1 ? info.type : DType::f16;
+    return block_elements(info.type) == 1 ? info.type : block_type_;
   }
 
   // A tensor whose rows a GGUF has in Hugging Face's order.
@@ -143,15 +144,14 @@ class Lister {
   // Rotary buffers, a tied head spelled out: harmless, and the source's business.
   void add_others() {
     for (const TensorInfo& info : weights_.checkpoint().tensors()) {
-      const bool weight = info.name.ends_with(".weight");
-      const bool replaced =
-          weight && quantized_.contains(info.name.substr(0, info.name.size() - 7));
+      const bool replaced = quantized_.contains(info.name.substr(0, info.name.rfind('.'))) || info.name.starts_with(kCodebooks);
       if (!replaced && !listed_.contains(info.name)) add_verbatim(info);
     }
   }
 
   const Weights& weights_;
   const std::set<std::string>& quantized_;
+  DType block_type_;
   bool gguf_;
   std::vector<OutputItem> items_;
   std::unordered_set<std::string> listed_;
@@ -160,8 +160,8 @@ class Lister {
 }  // namespace
 
 std::vector<OutputItem> list_output(const Weights& weights,
-                                    const std::set<std::string>& quantized) {
-  return Lister(weights, quantized).list();
+                                    const std::set<std::string>& quantized, DType block_type) {
+  return Lister(weights, quantized, block_type).list();
 }
 
 std::vector<std::string> linear_modules(const ModelConfig& config) {

@@ -30,9 +30,10 @@ struct OutputItem {
 };
 
 // `quantized`: names of modules. Tensors of a safetensors source are copied byte for byte, those
-// that the architecture does not know included (at the end). Of a GGUF, vectors become F32;
-// matrices keep F16, BF16 and F32, and block types become F16. `weights` must outlive the result.
-std::vector<OutputItem> list_output(const Weights& weights, const std::set<std::string>& quantized);
+// that the architecture does not know included (at the end), but for what belongs to a quantized module of the
+// source. Of a GGUF, vectors become F32; matrices keep F16, BF16 and F32, and block types become
+// `block_type` (F16, F32). `weights` must outlive the result.
+std::vector<OutputItem> list_output(const Weights& weights, const std::set<std::string>& quantized, DType block_type = DType::f16);
 
 // Every linear module of an architecture, "lm_head" included, in the order of a forward pass.
 std::vector<std::string> linear_modules(const ModelConfig& config);

@@ -186,6 +186,12 @@ std::vector<EngineVerdict> engines_for_gptq(const LayerLayouts& layers, GptqVers
           {"llama.cpp", !three && !second, second ? "its converter reads version 1" : three ? "its converter has no 3 bits" : "convert_hf_to_gguf.py, which dequantizes"}};
 }
 
+std::vector<EngineVerdict> engines_for_gguf() {
+  return {{"llama.cpp and what is built on it", true, ""},
+          {"Neap", true, ""},
+          {"vLLM, SGLang", false, "slow paths at best: choose an integer grid for these"}};
+}
+
 std::vector<EngineVerdict> engines_for(const ModelConfig& config, const LayerLayouts& layers) {
   NEAP_CHECK(!layers.empty());
   return {{"Neap", true, ""},

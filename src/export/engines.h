@@ -9,21 +9,21 @@
 #include "codec/gptq_pack.h"
 #include "neap/codec.h"
 #include "neap/model.h"
+#include "neap/quantize.h"
 
 namespace neap {
 
-struct EngineVerdict {
-  std::string name;  // "vLLM"
-  bool loads = false;
-  // The version that it needs, or one sentence naming the module that it cannot take.
-  std::string reason;
-};
+// reason: the version that it needs, or one sentence naming the module that it cannot take.
+using EngineVerdict = QuantizeReport::Engine;
 
 // For models in a block-scaled format; `inputs`: activations in it as well (INT4: always).
 std::vector<EngineVerdict> engines_for(BlockScaled format, bool inputs);
 
 // For GPTQ's form.
 std::vector<EngineVerdict> engines_for_gptq(const std::map<std::string, GroupLayout>& layers, GptqVersion version);
+
+// For GGUF.
+std::vector<EngineVerdict> engines_for_gguf();
 
 // layers: quantized modules by name, as ModelWriter has them.
 std::vector<EngineVerdict> engines_for(const ModelConfig& config,

@@ -9,6 +9,7 @@
 #include "export/dense_tensors.h"
 #include "export/gguf_metadata.h"
 #include "export/rope_factors.h"
+#include "export/source_identity.h"
 #include "export/verify.h"
 #include "io/gguf_writer.h"
 #include "neap/error.h"
@@ -104,12 +105,16 @@ class Lister {
   void add_matrix(const NamePair& pair, const std::string& hf, const std::string& gguf, std::int64_t heads) {
     Entry& entry = add(pair, hf, gguf, ".weight");
     entry.heads = heads;
-    const TensorInfo& info = source_of(entry);
-    entry.spec.shape = info.shape;
-    entry.spec.type = info.type;
     const auto decided = contents_.modules.find(entry.module()), rounded = contents_.rounded.find(entry.module());
-    if (decided == contents_.modules.end() && rounded == contents_.rounded.end()) return;
     entry.decided = decided != contents_.modules.end();
+    if (!entry.decided) {
+      const TensorInfo& info = source_of(entry);
+      entry.spec.shape = info.shape;
+      entry.spec.type = info.type;
+      if (rounded == contents_.rounded.end()) return;
+    } else {
+      entry.spec.shape = linear_shape(weights_.config(), entry.module());  // in a quantized source it has parts instead
+    }
     entry.layout = entry.decided ? decided->second : rounded->second;
     entry.spec.type = entry.layout->type;
     check_blocks(entry);
@@ -138,18 +143,27 @@ class Lister {
 void check_modules(const ModelConfig& config, const GgufContents& contents) {
   const std::vector<std::string> modules = linear_modules(config);
   for (const auto& [module, layout] : contents.modules) {
-    if (module != "lm_head" && std::find(modules.begin(), modules.end(), module) != modules.end()) continue;
-    throw Error(ErrorCode::argument, "the model's blocks have no such linear module", {.tensor = module});
+    const bool tied = module == "lm_head" && config.tied_head;
+    if (!tied && std::find(modules.begin(), modules.end(), module) != modules.end()) continue;
+    throw Error(ErrorCode::argument, "the model has no such linear module", {.tensor = module});
   }
 }
 
-// The directory's name, which the file gets too.
-std::string name_for(const std::string& output) {
+// The directory's name, which the file gets too, or the file's own.
+std::string file_name_for(const std::string& output) {
   const fs::path path = fs::path(output).lexically_normal();
   const fs::path name = path.has_filename() ? path.filename() : path.parent_path().filename();
-  if (name.extension() != ".gguf") return name.string();
-  throw Error(ErrorCode::argument, "a directory is written, and the GGUF in it is called after it",
-              {.file = output, .expected = "a name without .gguf"});
+  return name.extension() == ".gguf" ? name.string() : name.string() + ".gguf";
+}
+
+OutputKind kind_of(const std::string& output) {
+  return fs::path(output).extension() == ".gguf" ? OutputKind::file : OutputKind::directory;
+}
+
+// What a directory's files are called beside a single file.
+const std::map<std::string, std::string>& companion_suffixes() {
+  static const std::map<std::string, std::string> kSuffixes = {{"README.md", ".md"}, {"quantization_report.json", ".report.json"}};
+  return kSuffixes;
 }
 
 class GgufOutput final : public ModelOutput {
@@ -159,9 +173,11 @@ class GgufOutput final : public ModelOutput {
         contents_(std::move(contents)),
         options_(std::move(options)),
         entries_(Lister(weights, contents_).list()),
-        metadata_(gguf_metadata(weights, contents_.mix, name, notes_)),
-        directory_(options_.output, options_.overwrite),
-        file_(directory_.folder() + "/" + name + ".gguf"),
+        metadata_(gguf_metadata(weights, contents_.mix, identify(weights.checkpoint()).name, notes_)),
+        kind_(kind_of(options_.output)),
+        directory_(options_.output, options_.overwrite, kind_),
+        name_(name),
+        file_(directory_.folder() + "/" + name),
         writer_(file_, metadata_, specs()) {}
 
   void write(const std::string& module, const DecidedLayer& layer) override {
@@ -181,7 +197,12 @@ class GgufOutput final : public ModelOutput {
     put(entry, placed(entry, to_bytes(values.data, values.rows * values.cols, entry.spec.type, tensor)));
   }
 
-  void write_file(const std::string& name, const std::string& contents) override { directory_.write(name, contents); }
+  // Beside a single file the report, which holds the recipe, does for that.
+  void write_file(const std::string& name, const std::string& contents) override {
+    if (kind_ == OutputKind::directory) return directory_.write(name, contents);
+    const auto suffix = companion_suffixes().find(name);
+    if (suffix != companion_suffixes().end()) directory_.write(name_ + suffix->second, contents);
+  }
   std::uint64_t tensor_bytes() const override { return writer_.tensor_bytes(); }
   const std::vector<std::string>& notes() const override { return notes_; }
 
@@ -330,8 +351,9 @@ class GgufOutput final : public ModelOutput {
   std::vector<std::string> notes_;
   std::vector<Entry> entries_;
   GgufMetadata metadata_;
+  OutputKind kind_;
   OutputDirectory directory_;  // before the writer, whose file lies in it
-  std::string file_;
+  std::string name_, file_;
   GgufWriter writer_;
   std::map<std::string, std::uint64_t> written_, modules_;  // digests of bytes and of values
 };
@@ -339,10 +361,10 @@ class GgufOutput final : public ModelOutput {
 }  // namespace
 
 std::unique_ptr<ModelOutput> make_gguf_output(const Weights& weights, GgufContents contents, ExportOptions options) {
-  check_source(weights);
+  if (!options.from_quantized) check_source(weights);
   check_modules(weights.config(), contents);
   check_output(weights.checkpoint(), options.output);
-  const std::string name = name_for(options.output);
+  const std::string name = file_name_for(options.output);
   return std::make_unique<GgufOutput>(weights, std::move(contents), std::move(options), name);
 }
 

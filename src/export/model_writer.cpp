@@ -78,7 +78,7 @@ struct ModelWriter::Impl {
         layers(std::move(modules)),
         format(std::move(its)),
         options(std::move(how)),
-        items(list_output(weights, names_of(layers))),
+        items(list_output(weights, names_of(layers), options.from_quantized ? DType::f32 : DType::f16)),
         small_files(tokenizer_files(weights.checkpoint())),
         output(options.output, options.overwrite),
         tensors(output.folder(), specs(), options.max_shard_bytes, {{"format", "pt"}}) {
@@ -106,7 +106,7 @@ struct ModelWriter::Impl {
   void note_rounding() {
     std::map<std::pair<DType, DType>, std::vector<std::string>> rounded;
     for (const OutputItem& item : items) {
-      if (item.is_module() || block_elements(item.tensor.source_type) == 1) continue;
+      if (item.is_module() || block_elements(item.tensor.source_type) == 1 || item.tensor.spec.type == DType::f32) continue;
       rounded[{item.tensor.source_type, item.tensor.spec.type}].push_back(item.tensor.spec.name);
     }
     for (const auto& [types, names] : rounded) {
@@ -177,7 +177,10 @@ struct ModelWriter::Impl {
 
 ModelWriter::ModelWriter(const Weights& weights, WeightLayouts layers,
                          std::unique_ptr<const OutputFormat> format, ExportOptions options) {
-  check_source(weights);
+  if (!options.from_quantized) check_source(weights);
+  if (fs::path(options.output).extension() == ".gguf") {
+    throw Error(ErrorCode::argument, "this format is a directory", {.file = options.output, .expected = "a name without .gguf, or GGUF as scheme or format"});
+  }
   check_layers(weights.config(), layers, *format);
   check_output(weights.checkpoint(), options.output);
   output_config(weights.checkpoint(), weights.config(), *format,

@@ -19,6 +19,9 @@ struct ExportOptions {
   bool overwrite = false;  // ... or a model's directory, replaced when the new one is complete
   std::uint64_t max_shard_bytes = std::uint64_t{5} << 30;
   ProgressCallback progress = {};  // stages "writing" and "verifying"
+  // The source is quantized already, and its very values are written: packed modules that are not announced are an
+  // Error, and block types of a GGUF that stay dense become F32, exactly.
+  bool from_quantized = false;
 };
 
 class ModelWriter final : public ModelOutput {

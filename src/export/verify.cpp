@@ -2,7 +2,9 @@
 
 #include <xxhash.h>
 
+#include <fstream>
 #include <optional>
+#include <vector>
 
 #include "export/dense_tensors.h"
 #include "model/weights.h"
@@ -61,6 +63,17 @@ Digest::Digest() : state_(XXH3_createState()) {
 Digest::~Digest() { XXH3_freeState(state_); }
 void Digest::add(const void* bytes, std::size_t count) { XXH3_64bits_update(state_, bytes, count); }
 std::uint64_t Digest::value() const { return XXH3_64bits_digest(state_); }
+
+std::uint64_t digest_of_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::vector<char> part(std::size_t{1} << 20);
+  Digest digest;
+  while (file.read(part.data(), static_cast<std::streamsize>(part.size())) || file.gcount() > 0) {
+    digest.add(part.data(), static_cast<std::size_t>(file.gcount()));
+  }
+  if (!file.eof()) throw Error(ErrorCode::io, "cannot read", {.file = path});
+  return digest.value();
+}
 
 std::uint64_t digest_of(const QuantizedWeight& weight) {
   Digest digest;

@@ -28,6 +28,9 @@ class Digest {
   XXH3_state_s* state_;
 };
 
+// Of all of a file's bytes. Throws Error(io).
+std::uint64_t digest_of_file(const std::string& path);
+
 // Of what a tensor means, not of how it is packed: codes, scales and zeros; codes, selectors and
 // scales.
 std::uint64_t digest_of(const QuantizedWeight& weight);

@@ -6,13 +6,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <random>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "neap/check.h"
 #include "neap/error.h"
@@ -109,6 +112,35 @@ bool holds_gguf(const std::string& folder) {
   return false;
 }
 
+bool is_gguf(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::array<char, 4> magic{};
+  return file.read(magic.data(), magic.size()) && std::string_view(magic.data(), magic.size()) == "GGUF";
+}
+
+// A file's companions, those of runs that are under way apart.
+std::vector<std::string> companions_of(const std::string& path) {
+  const std::string prefix = fs::path(path).filename().string() + ".";
+  std::vector<std::string> found;
+  std::error_code error;
+  for (fs::directory_iterator it(parent_of(path), error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (name.starts_with(prefix) && !name.starts_with(prefix + "partial-")) found.push_back(it->path().string());
+  }
+  return found;
+}
+
+void check_target_file(const std::string& path, bool overwrite) {
+  std::vector<std::string> there = companions_of(path);
+  if (fs::exists(fs::symlink_status(path))) there.push_back(path);
+  if (there.empty()) return;
+  if (!overwrite) throw Error(ErrorCode::argument, "exists already", {.file = there.back()});
+  for (const std::string& name : there) {
+    if (fs::is_regular_file(fs::symlink_status(name)) && (name != path || is_gguf(path))) continue;
+    throw Error(ErrorCode::argument, "is not what such an output replaces", {.file = name});
+  }
+}
+
 // Replacing is for models; anything else at that place is more likely a slip of the pen.
 void check_target(const std::string& path, bool overwrite) {
   struct stat status;
@@ -169,9 +201,9 @@ void write_file_atomically(const std::string& path, std::string_view contents) {
   sync_folder(parent_of(path));
 }
 
-OutputDirectory::OutputDirectory(const std::string& path, bool overwrite)
-    : path_(settled(path)), overwrite_(overwrite) {
-  check_target(path_, overwrite_);
+OutputDirectory::OutputDirectory(const std::string& path, bool overwrite, OutputKind kind)
+    : kind_(kind), path_(settled(path)), overwrite_(overwrite) {
+  kind_ == OutputKind::file ? check_target_file(path_, overwrite_) : check_target(path_, overwrite_);
   created_ = create_parents(path_);
   remove_stale(path_);
   try {
@@ -220,6 +252,35 @@ void OutputDirectory::write(const std::string& name, std::string_view contents) 
 void OutputDirectory::commit() {
   NEAP_CHECK(!committed_);
   sync_folder(folder_);
+  kind_ == OutputKind::file ? commit_files() : commit_folder();
+}
+
+void OutputDirectory::commit_files() {
+  check_target_file(path_, overwrite_);
+  const std::string main = fs::path(path_).filename().string(), parent = parent_of(path_);
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder_)) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end(), [&](const auto& a, const auto& b) { return std::pair(a == main, a) < std::pair(b == main, b); });
+  NEAP_CHECK(!names.empty() && names.back() == main);
+  std::vector<std::string> moved;
+  for (const std::string& name : names) {
+    NEAP_CHECK(name.starts_with(main));
+    const std::string from = folder_ + "/" + name, to = parent + "/" + name;
+    const int error = !overwrite_ ? rename_new(from, to) : rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
+    if (error == 0) {
+      moved.push_back(to);
+      continue;
+    }
+    for (const std::string& file : moved) remove_quietly(file);
+    if (error == EEXIST) throw Error(ErrorCode::argument, "exists already", {.file = to});
+    fail("cannot create", to, error);
+  }
+  committed_ = true;
+  remove_quietly(folder_);
+  sync_folder(parent);
+}
+
+void OutputDirectory::commit_folder() {
   check_target(path_, overwrite_);
   const bool replaces = fs::exists(path_);
   const int error = replaces ? swap_names(folder_, path_) : rename_new(folder_, path_);

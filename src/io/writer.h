@@ -14,15 +14,19 @@ namespace neap {
 // Error(io).
 void write_file_atomically(const std::string& path, std::string_view contents);
 
+// What an output is called by: a directory, or one file with companions beside it, whose names begin with its own
+// ("x.gguf", "x.gguf.md").
+enum class OutputKind { directory, file };
+
 // A directory in the making. Everything goes into folder(), a sibling NAME.partial-XXXXXXXX on the
 // same file system; commit() renames it. Whoever is killed in between leaves that sibling behind;
 // the next run for the same name removes it (it is no longer locked).
 class OutputDirectory {
  public:
-  // `path` must not exist, unless `overwrite`: then it may be an empty directory or one that holds
-  // a config.json or a .gguf, and stays as it is until commit(). Missing parents are created. Throws
-  // Error(argument | io).
-  OutputDirectory(const std::string& path, bool overwrite);
+  // `path` (nor, of a file, any companion of it) must not exist, unless `overwrite`: then it may be an empty directory or
+  // one that holds a config.json or a .gguf, or a GGUF, and stays as it is until commit(). Missing parents are created.
+  // Throws Error(argument | io).
+  OutputDirectory(const std::string& path, bool overwrite, OutputKind kind = OutputKind::directory);
   // Without commit(), removes the folder and the parents that were created for it.
   ~OutputDirectory();
   OutputDirectory(const OutputDirectory&) = delete;
@@ -35,13 +39,16 @@ class OutputDirectory {
   void write(const std::string& name, std::string_view contents) const;
 
   // The last act: syncs the folder and renames it to path(), exchanging it with what stood there,
-  // which is removed. Throws Error(io), or Error(argument) if something has appeared at path()
+  // which is removed. Of a file: moves all files of the folder to where path() is, that one last. Throws Error(io), or Error(argument) if something has appeared at path()
   // meanwhile.
   void commit();
 
  private:
   void create_folder();
+  void commit_folder();
+  void commit_files();
 
+  OutputKind kind_;
   std::string path_, folder_;
   std::string created_;  // the topmost parent that was made here, or empty
   bool overwrite_;

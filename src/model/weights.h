@@ -52,6 +52,7 @@ class Weights {
   std::optional<InputEncoding> stored_inputs(const std::string& module) const;
   // LO-BCQ's codebooks in the checkpoint; nothing where it has none for activations.
   std::optional<CodebookSet> codebooks() const;
+  const Codebooks& weight_codebooks() const { return weight_codebooks_; }  // empty where nothing is LO-BCQ
   std::vector<float> bias(std::int64_t layer, Role role) const;  // out values, or empty
   // All of a block, ready to run. Without `inputs` its layers read what they are given; without
   // `packed` they are decoded.

@@ -4,17 +4,22 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <deque>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
+#include <set>
 
 #include "base/parallel.h"
 #include "export/engines.h"
 #include "export/export_record.h"
 #include "export/gguf_model_writer.h"
 #include "export/model_writer.h"
+#include "export/source_identity.h"
+#include "export/verify.h"
 #include "neap/error.h"
+#include "neap/version.h"
 #include "quantize/awq.h"
+#include "quantize/card.h"
 #include "quantize/gguf.h"
 #include "quantize/walk.h"
 
@@ -178,22 +183,14 @@ std::vector<QuantizeReport::Engine> engines_of(const QuantizeOptions& options, c
             {"transformers, vLLM, SGLang, llama.cpp", false, "quant_method 'neap': nobody else runs LO-BCQ"}};
   }
   if (options.recipe.scheme == Scheme::gguf) {
-    return {{"llama.cpp and what is built on it", true, ""},
-            {"Neap", true, ""},
-            {"vLLM, SGLang", false, "slow paths at best: choose an integer grid for these"}};
+    return engines_for_gguf();
   }
   const auto block_scaled = block_scaled_of(options.recipe.scheme);
   const bool inputs = block_scaled_inputs(options.recipe).has_value();
   // INT4 weights alone are integers like any others.
   const bool integer = !block_scaled || (block_scaled == BlockScaled::int4 && !inputs);
-  std::vector<QuantizeReport::Engine> engines;
-  if (const auto gptq = gptq_version(format_of(options))) {
-    for (const auto& e : engines_for_gptq(integer_layouts(plan), *gptq)) engines.push_back({e.name, e.loads, e.reason});
-    return engines;
-  }
-  for (const auto& e : integer ? engines_for(config, integer_layouts(plan)) : engines_for(*block_scaled, inputs))
-    engines.push_back({e.name, e.loads, e.reason});
-  return engines;
+  if (const auto gptq = gptq_version(format_of(options))) return engines_for_gptq(integer_layouts(plan), *gptq);
+  return integer ? engines_for(config, integer_layouts(plan)) : engines_for(*block_scaled, inputs);
 }
 
 // The second moments of a layer's inputs are in memory as a whole, whatever the limit.
@@ -206,17 +203,6 @@ void note_memory(const QuantizeOptions& options, QuantizeReport& report) {
                          " to plan for: the second moments of the widest layer's inputs take what they take");
 }
 
-std::vector<LayerRecord> decide_layers(const Weights& weights, const Plan& plan, const TokenWindows& windows,
-                                       const WalkOptions& options, const LayerSink& sink, PhaseClock& clock) {
-  switch (options.recipe.method) {
-    case Method::rtn:
-      return options.input_scales || balances(options.recipe) ? walk(weights, plan, windows, options, sink, clock)
-                                  : round_all(weights, plan, options, sink, clock);
-    case Method::awq: return walk_awq(weights, plan, windows, options, sink, clock);
-    default: return walk(weights, plan, windows, options, sink, clock);
-  }
-}
-
 bool moves_factors(const Recipe& recipe) { return recipe.method == Method::awq || balances(recipe); }
 
 // The report's JSON, and what `neap verify` will want to know.
@@ -226,67 +212,280 @@ std::string with_record(const QuantizeReport& report, const ExportRecord& record
   return json.dump(1) + "\n";
 }
 
+// What all outputs of a run have in common.
+struct Run {
+  const Checkpoint& checkpoint;
+  Weights weights;
+  SourceIdentity source;
+  std::vector<TokenWindows::Source> source_files = {};
+  TokenWindows windows = {};
+  PhaseClock clock = {};
+  double start = seconds_now();
+};
+
+// One output in the making.
+class Job {
+ public:
+  // Refuses whatever can be refused before any work.
+  Job(const Run& run, QuantizeOptions options) : run_(run), options_(std::move(options)), plan_(plan_of(options_, run.weights.config())) {
+    const bool lobcq = options_.recipe.scheme == Scheme::lobcq;
+    if (lobcq) codebooks_ = codebooks_of(options_.recipe.lobcq);
+    writer_ = make_output(options_, run.weights, plan_, codebooks_);
+    report_.output = options_.output;
+    report_.command = options_.command;
+    report_.neap_version = version();
+    report_.recipe = options_.recipe;
+    report_.layout = plan_.layout;
+    report_.layout_reason = plan_.layout_reason;
+    report_.activations = words_for_activations(options_);
+  }
+
+  const QuantizeOptions& options() const { return options_; }
+  const Plan& plan() const { return plan_; }
+  bool reads_text() const {
+    return options_.recipe.method != Method::rtn || input_scales(options_) == InputScales::fixed || balances(options_.recipe);
+  }
+  // Whether the walk decides its layers, whose streams others may share.
+  bool walks() const { return reads_text() && options_.recipe.method != Method::awq; }
+
+  WalkOptions walk_options() const {
+    const auto parent = std::filesystem::absolute(options_.output).lexically_normal().parent_path();
+    return {.recipe = options_.recipe,
+            .codebooks = options_.recipe.scheme == Scheme::lobcq ? &codebooks_ : nullptr,
+            .input_scales = input_scales(options_) == InputScales::fixed,
+            .activation_memory = memory_limit(options_) / 4,
+            .scratch = parent.string(),
+            .progress = options_.progress};
+  }
+
+  // The same grid, though another format may want its scales in another type.
+  bool shares_grid_with(const Job& other) const { return options_.recipe.to_json() == other.options_.recipe.to_json(); }
+
+  void write(const std::string& module, DecidedLayer layer) {
+    if (auto* tensor = std::get_if<QuantizedTensor>(&layer.weight)) tensor->layout = std::get<GroupLayout>(*plan_.find(module));
+    writer_->write(module, layer);
+  }
+  void write_dense(const std::string& tensor, MatrixView<const float> values) { writer_->write_dense(tensor, values); }
+
+  // Closes, verifies, describes and names the output. records: of its layers. clock: the time of its grid.
+  QuantizeReport finish(std::vector<LayerRecord> records, PhaseClock clock, const std::vector<std::string>& together) {
+    for (LayerRecord& record : records) record.layout = *plan_.find(record.module);
+    report_.layers = std::move(records);
+    describe(together);
+    timed(clock, "writing", 0, [&] { writer_->close(); });
+    const Checkpoint closed = Checkpoint::open(writer_->closed_path());
+    const ExportRecord record{writer_->tensor_digests(), header_digest(closed), moves_factors(options_.recipe)};
+    if (options_.verify) {
+      const VerifyOptions how{.progress = options_.progress};
+      report_.verification = timed(clock, "verifying", 0, [&] { return verify_written(closed, &run_.checkpoint, how, record); });
+    }
+    report_.phases = run_.clock.phases();
+    report_.phases.insert(report_.phases.end(), clock.phases().begin(), clock.phases().end());
+    report_.seconds = seconds_now() - run_.start;
+    note_memory(options_, report_);
+    writer_->write_file("quantization_report.json", with_record(report_, record));
+    writer_->write_file("neap_recipe.json", options_.recipe.to_json());
+    writer_->write_file("README.md", card_of(report_, options_, format_of(options_), run_.source, writer_->closed_path()));
+    writer_->commit();
+    return std::move(report_);
+  }
+
+ private:
+  void describe(const std::vector<std::string>& together) {
+    report_.source = run_.source.name;
+    report_.source_files = run_.source_files;
+    if (reads_text()) {
+      report_.calibration = run_.windows.sources;
+      report_.calibration_windows = static_cast<std::int64_t>(run_.windows.windows.size());
+      report_.calibration_tokens = run_.windows.tokens();
+    }
+    report_.bits_per_weight = mean_bits(report_.layers);
+    report_.file_bits_per_weight = writer_->bits_per_weight();
+    report_.file_bytes = writer_->tensor_bytes();
+    report_.engines = engines_of(options_, run_.weights.config(), plan_);
+    report_.notes = plan_.fallbacks;
+    report_.notes.insert(report_.notes.end(), writer_->notes().begin(), writer_->notes().end());
+    std::string others;
+    for (const std::string& output : together) {
+      if (output != options_.output) others += (others.empty() ? "" : ", ") + output;
+    }
+    if (!others.empty()) report_.notes.push_back("decided together with " + others + ": what was done for all of them is in the times of " + together.front());
+  }
+
+  static Plan plan_of(const QuantizeOptions& options, const ModelConfig& config) {
+    const bool halves = gptq_version(format_of(options)).has_value();
+    Plan plan = make_plan(options.recipe, config);
+    if (halves) store_scales_as_halves(plan);
+    return plan;
+  }
+
+  const Run& run_;
+  QuantizeOptions options_;
+  Plan plan_;
+  CodebookSet codebooks_;
+  std::unique_ptr<ModelOutput> writer_;
+  QuantizeReport report_;
+};
+
+// A job, and what came of it.
+struct Ordered {
+  Job job;
+  QuantizeOutcome outcome;
+};
+
+// Runs `work`; an Error of its that is no cancellation becomes the job's.
+template <class Work>
+void attempt(Ordered& ordered, Work&& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::cancelled) throw;
+    ordered.outcome.failure = error;
+  }
+}
+
+// Jobs whose layers are decided once.
+struct SharedGrid {
+  std::vector<Ordered*> jobs;
+  PhaseClock clock = {};
+
+  Job& first() const { return jobs.front()->job; }
+
+  // Hands layers to the jobs that have not failed; throws when none is left.
+  template <class Write>
+  void each(Write&& write) {
+    for (Ordered* ordered : jobs) {
+      if (!ordered->outcome.failure) attempt(*ordered, [&] { write(ordered->job); });
+    }
+    for (Ordered* ordered : jobs) {
+      if (!ordered->outcome.failure) return;
+    }
+    throw *jobs.front()->outcome.failure;
+  }
+  LayerSink sink() {
+    return {.quantized = [this](const std::string& module, const DecidedLayer& layer) { each([&](Job& job) { job.write(module, layer); }); },
+            .dense = [this](const std::string& tensor, MatrixView<const float> v) { each([&](Job& job) { job.write_dense(tensor, v); }); }};
+  }
+};
+
+void finish(SharedGrid& grid, const std::vector<LayerRecord>& records, const std::vector<std::string>& together) {
+  for (Ordered* ordered : grid.jobs) {
+    if (ordered->outcome.failure) continue;
+    attempt(*ordered, [&] { ordered->outcome.report = ordered->job.finish(records, grid.clock, together); });
+  }
+}
+
+// Grids that walk alike, one pass for all of them.
+void decide(const Run& run, const std::vector<SharedGrid*>& grids) {
+  std::vector<WalkTask> tasks;
+  std::vector<std::string> together;
+  for (SharedGrid* grid : grids) {
+    tasks.push_back({.plan = grid->first().plan(), .options = grid->first().walk_options(), .sink = grid->sink(), .clock = grid->clock});
+    for (const Ordered* ordered : grid->jobs) together.push_back(ordered->job.options().output);
+  }
+  const auto fail = [](SharedGrid& grid, const Error& error) {
+    for (Ordered* ordered : grid.jobs) {
+      if (!ordered->outcome.failure) ordered->outcome.failure = error;
+    }
+  };
+  try {
+    if (grids.front()->first().walks()) {
+      walk_together(run.weights, run.windows, tasks);
+    } else {
+      WalkTask& task = tasks.front();
+      task.records = task.options.recipe.method == Method::awq ? walk_awq(run.weights, task.plan, run.windows, task.options, task.sink, task.clock)
+                                                              : round_all(run.weights, task.plan, task.options, task.sink, task.clock);
+    }
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::cancelled) throw;
+    for (SharedGrid* grid : grids) fail(*grid, error);
+  }
+  for (std::size_t i = 0; i < grids.size(); ++i) {
+    try {
+      if (tasks[i].failure) std::rethrow_exception(tasks[i].failure);
+    } catch (const Error& error) {
+      fail(*grids[i], error);
+    }
+    finish(*grids[i], tasks[i].records, together);
+  }
+}
+
+std::vector<SharedGrid> share_grids(std::deque<Ordered>& jobs) {
+  std::vector<SharedGrid> grids;
+  for (Ordered& ordered : jobs) {
+    const auto same = std::find_if(grids.begin(), grids.end(), [&](const SharedGrid& grid) { return grid.first().shares_grid_with(ordered.job); });
+    same == grids.end() ? grids.push_back({{&ordered}}) : same->jobs.push_back(&ordered);
+  }
+  return grids;
+}
+
+// Those that one walk decides, in the order of their first jobs.
+std::vector<std::vector<SharedGrid*>> share_walks(std::vector<SharedGrid>& grids) {
+  std::vector<std::vector<SharedGrid*>> walks;
+  for (SharedGrid& grid : grids) {
+    const auto alike = std::find_if(walks.begin(), walks.end(), [&](const std::vector<SharedGrid*>& walk) {
+      const Job& other = walk.front()->first();
+      return grid.first().walks() && other.walks() && walk_alike(grid.first().options().recipe, other.options().recipe);
+    });
+    alike == walks.end() ? walks.push_back({&grid}) : alike->push_back(&grid);
+  }
+  return walks;
+}
+
+void check_same_text(const Recipe& a, const Recipe& b) {
+  if (a.samples == b.samples && a.length == b.length && a.seed == b.seed && a.precision == b.precision) return;
+  throw Error(ErrorCode::argument, "outputs of one run share their calibration text", {.expected = "the same samples, length, seed and precision", .found = "others"});
+}
+
+void check_names(const QuantizeOptions& options, const std::vector<OtherOutput>& others) {
+  std::set<std::filesystem::path> taken = {std::filesystem::absolute(options.output).lexically_normal()};
+  for (const OtherOutput& other : others) {
+    if (taken.insert(std::filesystem::absolute(other.output).lexically_normal()).second) continue;
+    throw Error(ErrorCode::argument, "two outputs have this name", {.file = other.output});
+  }
+}
+
+std::vector<TokenWindows::Source> hashes_of_files(const Checkpoint& checkpoint) {
+  std::set<std::string> paths;
+  for (const TensorInfo& tensor : checkpoint.tensors()) paths.insert(tensor.file);
+  std::vector<TokenWindows::Source> files;
+  for (const std::string& path : paths) files.push_back({std::filesystem::path(path).filename().string(), hex(digest_of_file(path)), 0});
+  return files;
+}
+
 }  // namespace
 
-QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& options) {
+std::vector<QuantizeOutcome> quantize_all(const Checkpoint& checkpoint, const QuantizeOptions& options, const std::vector<OtherOutput>& others) {
   const ThreadScope threads(options.threads);
-  const double start = seconds_now();
-  PhaseClock clock;
-  const ModelConfig config = read_config(checkpoint);
-  const FileFormat file = format_of(options);
-  Plan plan = make_plan(options.recipe, config);
-  if (gptq_version(file)) store_scales_as_halves(plan);
-  const Weights weights(checkpoint, config);
-
-  QuantizeReport report;
-  report.output = options.output;
-  report.layout = plan.layout;
-  report.layout_reason = plan.layout_reason;
-  report.activations = words_for_activations(options);
-  const bool lobcq = options.recipe.scheme == Scheme::lobcq;
-  const CodebookSet codebooks = lobcq ? codebooks_of(options.recipe.lobcq) : CodebookSet{};
-  const std::unique_ptr<ModelOutput> writer = make_output(options, weights, plan, codebooks);
-  TokenWindows windows;
-  const bool scales = input_scales(options) == InputScales::fixed;
-  if (options.recipe.method != Method::rtn || scales || balances(options.recipe)) {
-    windows = timed(clock, "calibration text", 0, [&] { return calibration_windows(checkpoint, options); });
-    require_enough(windows, config);
-    report.calibration = windows.sources;
-    report.calibration_windows = static_cast<std::int64_t>(windows.windows.size());
-    report.calibration_tokens = windows.tokens();
+  Run run{.checkpoint = checkpoint, .weights = Weights(checkpoint, read_config(checkpoint)), .source = identify(checkpoint)};
+  if (!options.base_model.empty()) run.source.repository = options.base_model;
+  check_names(options, others);
+  std::deque<Ordered> jobs;
+  jobs.push_back({Job(run, options), {options.output, {}, {}}});
+  for (const OtherOutput& other : others) {
+    check_same_text(options.recipe, other.recipe);
+    QuantizeOptions its = options;
+    its.recipe = other.recipe;
+    its.output = other.output;
+    its.format = other.format;
+    jobs.push_back({Job(run, std::move(its)), {other.output, {}, {}}});
   }
-  const auto parent = std::filesystem::absolute(options.output).lexically_normal().parent_path();
-  const WalkOptions walk_options{.recipe = options.recipe,
-                                 .codebooks = lobcq ? &codebooks : nullptr,
-                                 .input_scales = scales,
-                                 .activation_memory = memory_limit(options) / 4,
-                                 .scratch = parent.string(),
-                                 .progress = options.progress};
-  const LayerSink sink{
-      .quantized = [&](const std::string& module, const DecidedLayer& layer) { writer->write(module, layer); },
-      .dense = [&](const std::string& name, MatrixView<const float> v) { writer->write_dense(name, v); }};
-  report.layers = decide_layers(weights, plan, windows, walk_options, sink, clock);
-
-  report.bits_per_weight = mean_bits(report.layers);
-  report.file_bits_per_weight = writer->bits_per_weight();
-  report.file_bytes = writer->tensor_bytes();
-  report.engines = engines_of(options, config, plan);
-  report.notes = plan.fallbacks;
-  report.notes.insert(report.notes.end(), writer->notes().begin(), writer->notes().end());
-  timed(clock, "writing", 0, [&] { writer->close(); });
-  const Checkpoint closed = Checkpoint::open(writer->closed_path());
-  const ExportRecord record{writer->tensor_digests(), header_digest(closed), moves_factors(options.recipe)};
-  if (options.verify) {
-    const VerifyOptions how{.progress = options.progress};
-    report.verification = timed(clock, "verifying", 0, [&] { return verify_written(closed, &checkpoint, how, record); });
+  if (std::any_of(jobs.begin(), jobs.end(), [](const Ordered& ordered) { return ordered.job.reads_text(); })) {
+    run.windows = timed(run.clock, "calibration text", 0, [&] { return calibration_windows(checkpoint, options); });
+    require_enough(run.windows, run.weights.config());
   }
-  report.phases = clock.phases();
-  report.seconds = seconds_now() - start;
-  note_memory(options, report);
-  writer->write_file("quantization_report.json", with_record(report, record));
-  writer->write_file("neap_recipe.json", options.recipe.to_json());
-  writer->commit();
-  return report;
+  run.source_files = timed(run.clock, "hashing the source", 0, [&] { return hashes_of_files(checkpoint); });
+  std::vector<SharedGrid> grids = share_grids(jobs);
+  for (const auto& walk : share_walks(grids)) decide(run, walk);
+  std::vector<QuantizeOutcome> outcomes;
+  for (Ordered& ordered : jobs) outcomes.push_back(std::move(ordered.outcome));
+  return outcomes;
+}
+
+QuantizeReport quantize(const Checkpoint& checkpoint, const QuantizeOptions& options) {
+  QuantizeOutcome outcome = std::move(quantize_all(checkpoint, options, {}).front());
+  if (outcome.failure) throw *outcome.failure;
+  return *std::move(outcome.report);
 }
 
 }  // namespace neap

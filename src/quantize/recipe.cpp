@@ -268,10 +268,11 @@ std::string Recipe::to_json() const {
 }
 
 Recipe Recipe::from_json(const std::string& text, const std::string& file) {
-  const Json j = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  Json j = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (j.is_discarded() || !j.is_object()) {
     throw Error(ErrorCode::format, "a recipe is one JSON object", {.file = file});
   }
+  if (j.contains("recipe") && j["recipe"].is_object()) j = Json(j["recipe"]);  // in a report
   Recipe r;
   std::string scheme = name_of(r.scheme);
   read(j, "scheme", scheme, file);

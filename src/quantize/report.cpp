@@ -61,7 +61,10 @@ Json json_of(const LayerRecord& r) {
 }  // namespace
 
 std::string QuantizeReport::to_json() const {
-  Json j = {{"output", output}};
+  Json j = {{"output", output}, {"command", command}, {"neap_version", neap_version}};
+  j["source"] = {{"name", source}, {"files", Json::array()}};
+  for (const auto& file : source_files) j["source"]["files"].push_back({{"name", file.name}, {"xxh3", file.hash}});
+  j["recipe"] = Json::parse(recipe.to_json());
   j["bits_per_weight"] = {{"quantized_layers", bits_per_weight}, {"whole_file", file_bits_per_weight}};
   j["file_bytes"] = file_bytes;
   j["grid"] = json_of(layout);

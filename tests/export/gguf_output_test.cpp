@@ -146,10 +146,42 @@ TEST_F(GgufOutputTest, BadRequestsLeaveNothingBehind) {
   GgufContents name{.mix = GgufMix::q4_0, .modules = {{"model.layers.9.mlp.up_proj", {DType::q4_0}}}, .rounded = {}, .round = {}};
   EXPECT_EQ(error_of([&] { make_gguf_output(source, name, {.output = at("out")}); }).code(), ErrorCode::argument);
   const GgufContents none{.mix = GgufMix::q4_0, .modules = {}, .rounded = {}, .round = {}};
-  EXPECT_EQ(error_of([&] { make_gguf_output(source, none, {.output = at("out.gguf")}); }).code(), ErrorCode::argument);
   EXPECT_EQ(error_of([&] { make_gguf_output(source, none, {.output = at("smollm2")}); }).code(), ErrorCode::argument);
   { const auto unfinished = make_gguf_output(source, none, {.output = at("out")}); }
   EXPECT_EQ(entries(), before);
+}
+
+TEST_F(GgufOutputTest, ASingleFileComesWithItsCompanionsOrNotAtAll) {
+  const Weights source = open_weights(with_tokenizer("llama2"));
+  const GgufContents none{.mix = GgufMix::q4_0, .modules = {}, .rounded = {}, .round = {}};
+  const auto write = [&](bool overwrite) {
+    const auto writer = make_gguf_output(source, none, {.output = at("one.gguf"), .overwrite = overwrite});
+    writer->write_file("README.md", "card");
+    writer->write_file("quantization_report.json", "{}");
+    writer->write_file("neap_recipe.json", "{}");
+    writer->finish();
+  };
+  const std::size_t before = entries();
+  write(false);
+  EXPECT_EQ(entries(), before + 3);
+  for (const char* name : {"one.gguf", "one.gguf.md", "one.gguf.report.json"}) EXPECT_TRUE(fs::is_regular_file(at(name))) << name;
+  EXPECT_EQ(open_weights(at("one.gguf")).config().hidden, 64);
+  EXPECT_EQ(error_of([&] { write(false); }).code(), ErrorCode::argument);
+  write(true);
+  fs::remove(at("one.gguf"));  // its card may be somebody's work
+  EXPECT_EQ(error_of([&] { write(false); }).context().file, at("one.gguf.report.json"));
+  fs::remove(at("one.gguf.md"));
+  fs::remove(at("one.gguf.report.json"));
+  std::ofstream(at("one.gguf")) << "no model";
+  EXPECT_EQ(error_of([&] { write(true); }).code(), ErrorCode::argument);
+  EXPECT_EQ(entries(), before + 1);
+}
+
+TEST_F(GgufOutputTest, ItsNameIsTheSourcesAndNotTheFiles) {
+  const Weights source = open_weights(with_tokenizer("llama2"));
+  const GgufContents none{.mix = GgufMix::q4_0, .modules = {}, .rounded = {}, .round = {}};
+  make_gguf_output(source, none, {.output = at("out")})->finish();
+  EXPECT_EQ(open_weights(at("out")).checkpoint().gguf()->string("general.name"), "llama2");
 }
 
 TEST_F(GgufOutputTest, Smollm3sRopeMustSkipEveryFourthLayer) {
