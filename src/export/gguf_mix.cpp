@@ -99,6 +99,14 @@ DType base_type(GgufMix mix) {
   return DType::q4_0;
 }
 
+GgufMix simple_mix(DType type) {
+  for (const GgufMix mix : {GgufMix::q4_0, GgufMix::q4_1, GgufMix::q5_0, GgufMix::q5_1, GgufMix::q8_0, GgufMix::iq4_nl}) {
+    if (base_type(mix) == type) return mix;
+  }
+  NEAP_CHECK(!"a type of blocks of 32");
+  return GgufMix::q4_0;
+}
+
 DType mixed_type(GgufMix mix, const std::string& module, const ModelConfig& config, bool calibrated) {
   const DType base = base_type(mix);
   if (module == "lm_head" || (module == "model.embed_tokens" && config.tied_head)) {

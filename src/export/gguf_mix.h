@@ -13,6 +13,8 @@ namespace neap {
 
 // The type that the mix is built around, and that all matrices have with --pure.
 DType base_type(GgufMix mix);
+// The mix that is called by a type of blocks of 32.
+GgufMix simple_mix(DType type);
 
 // The type that llama-quantize gives a matrix ("model.layers.0.mlp.up_proj", "lm_head", "model.embed_tokens") in such a
 // file, before it looks whether the matrix's rows are whole blocks of it. calibrated: as with an imatrix.
