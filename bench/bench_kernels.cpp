@@ -13,10 +13,12 @@
 #include <string>
 #include <vector>
 
+#include "codec/fp4_support.h"
 #include "codec/lobcq_support.h"
 #include "codec/random_tensor.h"
 #include "dot_product_limit.h"
 #include "kernels/bf16_matmul.h"
+#include "kernels/fp4_matmul.h"
 #include "kernels/group_matmul.h"
 #include "kernels/lobcq_matmul.h"
 #include "measure.h"
@@ -59,20 +61,33 @@ struct Size {
 
 enum class Inputs { lobcq, int8, bf16 };
 
+enum class Kind { lobcq, groups, nvfp4, mxfp4 };
+
 struct Format {
   const char* name;
   Inputs inputs;
-  int bits;  // 0: LO-BCQ
-  std::int64_t group;
+  Kind kind;
+  int bits = 0;  // of groups
+  std::int64_t group = 0;
 };
 constexpr Format kFormats[] = {
-    {"lobcq", Inputs::lobcq, 0, 0},     {"lobcq_w4a8", Inputs::int8, 0, 0},
-    {"w4g32a8", Inputs::int8, 4, 32},   {"w4g64a8", Inputs::int8, 4, 64},
-    {"w3g64a8", Inputs::int8, 3, 64},   {"w2g64a8", Inputs::int8, 2, 64},
-    {"w8g64a8", Inputs::int8, 8, 64},   {"lobcq_w4a16", Inputs::bf16, 0, 0},
-    {"w4g64a16", Inputs::bf16, 4, 64},  {"w4g128a16", Inputs::bf16, 4, 128},
-    {"w3g64a16", Inputs::bf16, 3, 64},  {"w2g64a16", Inputs::bf16, 2, 64},
-    {"w8g64a16", Inputs::bf16, 8, 64}};
+    {"lobcq", Inputs::lobcq, Kind::lobcq},
+    {"lobcq_w4a8", Inputs::int8, Kind::lobcq},
+    {"w4g32a8", Inputs::int8, Kind::groups, 4, 32},
+    {"w4g64a8", Inputs::int8, Kind::groups, 4, 64},
+    {"w3g64a8", Inputs::int8, Kind::groups, 3, 64},
+    {"w2g64a8", Inputs::int8, Kind::groups, 2, 64},
+    {"w8g64a8", Inputs::int8, Kind::groups, 8, 64},
+    {"nvfp4a8", Inputs::int8, Kind::nvfp4},
+    {"mxfp4a8", Inputs::int8, Kind::mxfp4},
+    {"lobcq_w4a16", Inputs::bf16, Kind::lobcq},
+    {"w4g64a16", Inputs::bf16, Kind::groups, 4, 64},
+    {"w4g128a16", Inputs::bf16, Kind::groups, 4, 128},
+    {"w3g64a16", Inputs::bf16, Kind::groups, 3, 64},
+    {"w2g64a16", Inputs::bf16, Kind::groups, 2, 64},
+    {"w8g64a16", Inputs::bf16, Kind::groups, 8, 64},
+    {"nvfp4a16", Inputs::bf16, Kind::nvfp4},
+    {"mxfp4a16", Inputs::bf16, Kind::mxfp4}};
 
 struct Case {
   Format format;
@@ -171,6 +186,26 @@ void run_group(benchmark::State& state, const Limits& limits, const Case& c) {
   run_rounded(state, limits, c, weights);
 }
 
+void run_fp4(benchmark::State& state, const Limits& limits, const Case& c) {
+  const Fp4Layout layout{c.format.kind == Kind::nvfp4 ? BlockScaled::nvfp4 : BlockScaled::mxfp4};
+  const Fp4Tensor tensor = random_fp4(layout, static_cast<std::int64_t>(c.size.rows),
+                                      static_cast<std::int64_t>(c.size.cols), 1);
+  Weights<PackedFp4> weights([&] { return std::make_unique<PackedFp4>(tensor); });
+  run_rounded(state, limits, c, weights);
+}
+
+void run_case(benchmark::State& state, const Limits& limits, const Case& c) {
+  switch (c.format.kind) {
+    case Kind::lobcq:
+      return run_lobcq(state, limits, c);
+    case Kind::groups:
+      return run_group(state, limits, c);
+    case Kind::nvfp4:
+    case Kind::mxfp4:
+      return run_fp4(state, limits, c);
+  }
+}
+
 // Whether it would not run those of another level.
 bool has_kernels(const Format& format, Isa isa) {
   return (format.inputs == Inputs::bf16 ? bf16_kernels(isa).isa : integer_kernels(isa).isa) == isa;
@@ -181,7 +216,7 @@ void register_case(const Limits& limits, const Case& c) {
                            std::to_string(c.size.rows) + "x" + std::to_string(c.size.cols) + "/" +
                            std::to_string(c.tokens) + (c.prepare_always ? "/and_inputs" : "");
   benchmark::RegisterBenchmark(name.c_str(), [c, &limits](benchmark::State& state) {
-    c.format.bits == 0 ? run_lobcq(state, limits, c) : run_group(state, limits, c);
+    run_case(state, limits, c);
   })->UseRealTime();
 }
 

@@ -11,6 +11,7 @@
 #include "commands.h"
 #include "neap/error.h"
 #include "neap/model.h"
+#include "neap/verify.h"
 #include "options.h"
 
 namespace neap::cli {
@@ -140,10 +141,9 @@ Architecture architecture_of(const Checkpoint& checkpoint) {
 
 // The recipe that Neap left beside its output; null for anything else.
 Json recipe_of(const Checkpoint& checkpoint) {
-  if (checkpoint.kind() != Checkpoint::Kind::huggingface) return nullptr;
-  std::ifstream in(checkpoint.folder() + "/neap_recipe.json", std::ios::binary);
-  const Json recipe = Json::parse(in, nullptr, /*allow_exceptions=*/false);
-  return recipe.is_object() ? recipe : Json(nullptr);
+  std::ifstream in(report_path(checkpoint), std::ios::binary);
+  const Json report = Json::parse(in, nullptr, /*allow_exceptions=*/false);
+  return report.is_object() && report.contains("recipe") && report["recipe"].is_object() ? report["recipe"] : Json(nullptr);
 }
 
 std::string dense_type(const ModelConfig& c) { return std::string(name_of(c.dtype)); }

@@ -235,6 +235,7 @@ void refuse_options_of_others(const QuantizeCommand& c, const Recipe& recipe) {
   const Scheme scheme = recipe.scheme;
   const auto block_scaled = block_scaled_of(scheme);
   const bool gguf = scheme == Scheme::gguf, gguf_integers = gguf && recipe.gguf.mix != GgufMix::iq4_nl;
+  const bool others_are_gguf = std::any_of(c.also.begin(), c.also.end(), [](const std::string& also) { return named_scheme(also) == Scheme::gguf; });
   const bool integer = scheme == Scheme::integer, lobcq = scheme == Scheme::lobcq, int4 = scheme == Scheme::int4;
   const struct {
     const char* name;
@@ -248,8 +249,8 @@ void refuse_options_of_others(const QuantizeCommand& c, const Recipe& recipe) {
                  {"--lm-head", c.lm_head && *c.lm_head != "keep", integer, "integer grids"},
                  {"--paths", c.paths.has_value(), integer || int4 || gguf_integers, "integer grids"},
                  {"--refit", c.refits.has_value(), integer || int4 || gguf_integers, "integer grids"},
-                 {"--allow-fallback", c.allow_fallback, gguf, "--scheme GGUF:..."},
-                 {"--pure", c.pure, gguf, "--scheme GGUF:..."},
+                 {"--allow-fallback", c.allow_fallback, gguf || others_are_gguf, "--scheme GGUF:..."},
+                 {"--pure", c.pure, gguf || others_are_gguf, "--scheme GGUF:..."},
                  {"--weights-only", c.weights_only, !integer && !gguf, "--scheme LOBCQ, NVFP4, MXFP4 or INT4"},
                  {"--codebooks", c.codebooks.has_value(), lobcq, "--scheme LOBCQ"},
                  {"--scales", c.scales.has_value(), lobcq, "--scheme LOBCQ"},

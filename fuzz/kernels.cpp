@@ -3,7 +3,8 @@
 // bits.
 //
 // Input: layout | rows | cols | tokens, a byte each; then scales, selectors, codes and activations
-// from the bytes that follow, over and over. The layout's highest bit: group integers.
+// from the bytes that follow, over and over. The layout's highest bit: group integers, the one below
+// it among those: 4-bit floats.
 #include <algorithm>
 #include <bit>
 #include <cstdint>
@@ -11,6 +12,7 @@
 
 #include "codec/group_int.h"
 #include "kernels/bf16_matmul.h"
+#include "kernels/fp4_matmul.h"
 #include "kernels/group_matmul.h"
 #include "kernels/lobcq_matmul.h"
 #include "neap/check.h"
@@ -92,6 +94,23 @@ neap::QuantizedTensor make_groups(std::uint8_t layout, std::int64_t rows, std::i
   return tensor;
 }
 
+neap::Fp4Tensor make_floats(std::uint8_t layout, std::int64_t rows, std::int64_t groups, Bytes& bytes) {
+  const neap::Fp4Layout format{(layout & 1) != 0 ? neap::BlockScaled::nvfp4 : neap::BlockScaled::mxfp4};
+  neap::Fp4Tensor tensor{.layout = format, .rows = rows, .cols = groups * format.group(), .codes = {}, .scales = {}};
+  if (format.format == neap::BlockScaled::nvfp4)
+    tensor.global_scale = static_cast<float>(1 + bytes.next()) / 16;
+  for (std::int64_t i = 0; i < rows * tensor.cols; ++i) {
+    const auto code = static_cast<neap::E2m1>(bytes.next() >> 4);
+    tensor.codes.push_back(code == neap::kE2m1Sign ? neap::E2m1{0} : code);
+  }
+  for (std::int64_t i = 0; i < rows * groups; ++i) {
+    const std::uint8_t scale = bytes.next();
+    tensor.scales.push_back(neap::usable_scale(format, scale) ? scale : std::uint8_t{1});
+  }
+  neap::check_invariants(tensor);
+  return tensor;
+}
+
 neap::Matrix<float> make_inputs(std::size_t tokens, std::size_t cols, Bytes& bytes) {
   neap::Matrix<float> x(tokens, cols);
   for (std::size_t i = 0; i < tokens * cols; ++i)
@@ -147,6 +166,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::int64_t rows = 1 + data[1] % 40, cols = 1 + data[2];
   const std::size_t tokens = 1 + data[3] % 16;
   Bytes bytes({data + kHead, size - kHead});
+  if (data[0] >> 6 == 3) {
+    const neap::PackedFp4 packed(make_floats(data[0], rows, 1 + data[2] % 16, bytes));
+    compare_levels(packed, make_inputs(tokens, packed.cols(), bytes));
+    return 0;
+  }
   if (data[0] >> 7 != 0) {
     const neap::QuantizedTensor weights = make_groups(data[0], rows, cols, bytes);
     const neap::Matrix<float> x = make_inputs(tokens, static_cast<std::size_t>(cols), bytes);

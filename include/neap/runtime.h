@@ -25,8 +25,8 @@ struct PackedOptions {
 };
 
 // For LoadOptions::packed. LO-BCQ layers on LO-BCQ inputs run from packed bytes, and their results
-// are those without this, bit for bit; everything else is as the options say. Layers in NVFP4, MXFP4
-// or with groups that no kernel takes are decoded.
+// are those without this, bit for bit; everything else is as the options say. Layers with groups that
+// no kernel takes, and layers in other formats on inputs that are rounded to 4 bits, are decoded.
 std::shared_ptr<const PackedLinears> packed_linears(const PackedOptions& options = {});
 
 }  // namespace neap

@@ -44,14 +44,16 @@ void pack_dense(const std::uint8_t* codes, std::size_t count, std::byte* bytes) 
 
 template <int b>
 void unpack_dense(const std::byte* bytes, std::size_t count, std::uint8_t* codes) {
-  const auto eight = [&](std::size_t n) {
+  const auto step = [&](std::size_t size, std::size_t n) {
     std::uint64_t x = 0;
-    std::memcpy(&x, bytes, (n * b + 7) / 8);
+    std::memcpy(&x, bytes, size);
     x = spread<b>(x);
     std::memcpy(codes, &x, n);
+    codes += n, bytes += b, count -= n;
   };
-  for (; count >= 8; codes += 8, bytes += b, count -= 8) eight(8);
-  if (count > 0) eight(count);
+  while (count * b >= 64) step(8, 8);  // whole words, of which the upper bits are not its codes'
+  while (count >= 8) step(b, 8);
+  if (count > 0) step((count * b + 7) / 8, count);
 }
 
 std::uint32_t load_word(const std::byte* words, std::size_t index) {

@@ -188,11 +188,21 @@ class Conversion {
     json["converted_from"] = input().path();
     json["command"] = options_.command;
     json["neap_version"] = version();
+    const nlohmann::ordered_json recipe = recipe_of_input();
+    if (!recipe.is_null()) json["recipe"] = recipe;
     json["written"] = record_.to_json();
     writer.write_file("quantization_report.json", json.dump(1) + "\n");
-    const std::string recipe = input().folder() + "/neap_recipe.json";
-    if (std::filesystem::exists(recipe)) writer.write_file("neap_recipe.json", read_text_file(recipe));
+    if (!recipe.is_null()) writer.write_file("neap_recipe.json", recipe.dump(1) + "\n");
     writer.write_file("README.md", card(writer.closed_path()));
+  }
+
+  // How the codes came to be, if Neap decided them; null: not known.
+  nlohmann::ordered_json recipe_of_input() const {
+    const std::string path = report_path(input());
+    if (!std::filesystem::exists(path)) return nullptr;
+    parse_json(read_text_file(path), path);  // strict, where the next line is not
+    const auto report = nlohmann::ordered_json::parse(read_text_file(path));
+    return report.contains("recipe") ? report["recipe"] : nlohmann::ordered_json(nullptr);
   }
 
   std::string card(const std::string& closed_path) const {

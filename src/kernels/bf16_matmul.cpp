@@ -25,6 +25,11 @@ Format format_of(const PackedLobcq& weights) {
   return {shape.arrays, shape.block_array, false, false, kEntryOffset, weights.tensor_scale()};
 }
 
+Format format_of(const PackedFp4& weights) {
+  const Fp4Shape& shape = weights.shape();
+  return {shape.groups, shape.group, false, false, kFp4Offset, 1};
+}
+
 void decode(const PackedGroupInt& weights, Isa isa, std::size_t panel, BlockRange range,
             std::size_t half, const PairBuffer& to) {
   group_kernels(isa).decode(weights.shape(), weights.panel(panel), range, to.values(half),
@@ -35,6 +40,12 @@ void decode(const PackedLobcq& weights, Isa isa, std::size_t panel, BlockRange r
             std::size_t half, const PairBuffer& to) {
   lobcq_kernels(isa).decode(weights.shape(), weights.panel(panel), range, to.values(half),
                             to.scales(half));
+}
+
+void decode(const PackedFp4& weights, Isa isa, std::size_t panel, BlockRange range,
+            std::size_t half, const PairBuffer& to) {
+  fp4_kernels(isa).decode(weights.shape(), weights.panel(panel), range, to.values(half),
+                          to.scales(half));
 }
 
 // A panel, decoded in strips that stay in L1.
@@ -98,6 +109,10 @@ void multiply(std::span<const Product<PackedGroupInt>> products, const Bf16Input
 }
 
 void multiply(std::span<const Product<PackedLobcq>> products, const Bf16Inputs& x) {
+  multiply_all(products, x);
+}
+
+void multiply(std::span<const Product<PackedFp4>> products, const Bf16Inputs& x) {
   multiply_all(products, x);
 }
 

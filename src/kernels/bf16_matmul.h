@@ -6,6 +6,7 @@
 #include <span>
 
 #include "kernels/bf16_inputs.h"
+#include "kernels/fp4_packed.h"
 #include "kernels/group_packed.h"
 #include "kernels/lobcq_packed.h"
 #include "kernels/product.h"
@@ -17,5 +18,6 @@ namespace neap {
 // not depend on the others.
 void multiply(std::span<const Product<PackedGroupInt>> products, const Bf16Inputs& x);
 void multiply(std::span<const Product<PackedLobcq>> products, const Bf16Inputs& x);
+void multiply(std::span<const Product<PackedFp4>> products, const Bf16Inputs& x);
 
 }  // namespace neap

@@ -1,7 +1,7 @@
 // Isa::avx2 of kernels/group_level.h.
-#include "kernels/with_counts.h"
 #include "kernels/group_level.h"
 #include "kernels/integer_avx2.h"
+#include "kernels/with_counts.h"
 
 namespace neap {
 namespace {

@@ -2,8 +2,8 @@
 #include "kernels/integer_avx512.h"
 
 // After it: the level's instructions.
-#include "kernels/with_counts.h"
 #include "kernels/group_level.h"
+#include "kernels/with_counts.h"
 
 namespace neap {
 namespace {

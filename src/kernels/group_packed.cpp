@@ -5,6 +5,7 @@
 
 #include "base/half.h"
 #include "base/parallel.h"
+#include "kernels/with_counts.h"
 
 namespace neap {
 namespace {
@@ -53,23 +54,39 @@ void write_scale(ScaleType type, float scale, std::uint8_t* to) {
   std::memcpy(to, &half, 2);
 }
 
-// Adds the codes of four columns, the g-th of a chunk, to its vectors, seen from the row's lane.
-void write_codes(int bits, const std::uint8_t* codes, std::size_t count, std::size_t g,
-                 std::uint8_t* lane) {
-  std::uint32_t four = 0;
-  std::memcpy(&four, codes, std::min<std::size_t>(count, 4));
-  const auto add = [&](std::size_t vector, std::uint32_t bytes) {
-    std::uint32_t all;
-    std::memcpy(&all, lane + vector * kVectorBytes, 4);
-    all |= bytes;
-    std::memcpy(lane + vector * kVectorBytes, &all, 4);
-  };
-  if (bits == 8) return add(g, four);
-  if (bits == 4) return add(g / 2, four << (g % 2 * 4));
-  if (bits == 2) return add(g / 4, four << (g % 4 * 2));
-  if (g < 6) return add(g / 2, four << (g % 2 * 3));
-  add(g - 6, (four & 0x06060606u) << 5);
-  add(2, (four & 0x01010101u) << g);
+// A row's codes of a chunk, of each four columns a word, to the words of its lane.
+template <int bits>
+void pack_words(const std::uint32_t (&fours)[kChunk / 4], std::uint32_t (&words)[bits]) {
+  for (std::size_t i = 0; i < bits; ++i) {
+    if constexpr (bits == 8) words[i] = fours[i];
+    if constexpr (bits == 4) words[i] = fours[2 * i] | fours[2 * i + 1] << 4;
+    if constexpr (bits == 3) words[i] = fours[2 * i] | fours[2 * i + 1] << 3;
+    if constexpr (bits == 2) {
+      words[i] = fours[4 * i] | fours[4 * i + 1] << 2 | fours[4 * i + 2] << 4 | fours[4 * i + 3] << 6;
+    }
+  }
+  if constexpr (bits == 3) {
+    words[0] |= (fours[6] & 0x06060606u) << 5;
+    words[1] |= (fours[7] & 0x06060606u) << 5;
+    words[2] |= (fours[6] & 0x01010101u) << 6 | (fours[7] & 0x01010101u) << 7;
+  }
+}
+
+// A row's codes to its lane of a panel.
+template <int bits>
+void pack_row(const GroupShape& shape, const std::uint8_t* codes, std::size_t cols, std::uint8_t* lane) {
+  for (std::size_t chunk = 0; chunk < shape.chunks; ++chunk) {
+    const std::size_t left = cols - chunk * kChunk;
+    std::uint32_t fours[kChunk / 4] = {}, words[bits];
+    if (left >= kChunk) {
+      std::memcpy(fours, codes + chunk * kChunk, kChunk);
+    } else {
+      std::memcpy(fours, codes + chunk * kChunk, left);
+    }
+    pack_words<bits>(fours, words);
+    std::uint8_t* to = lane + codes_at(shape, chunk);
+    for (std::size_t i = 0; i < bits; ++i) std::memcpy(to + i * kVectorBytes, &words[i], 4);
+  }
 }
 
 }  // namespace
@@ -99,13 +116,9 @@ void PackedGroupInt::pack(const QuantizedTensor& tensor, std::size_t panel) {
                   to + scales_at(shape_, g) + lane * scale_bytes(shape_));
       if (shape_.zeros) to[zeros_at(shape_, g) + lane] = tensor.zeros[row * groups + g];
     }
-    for (std::size_t chunk = 0; chunk < shape_.chunks; ++chunk) {
-      std::uint8_t* codes = to + codes_at(shape_, chunk) + 4 * lane;
-      const std::size_t first = chunk * kChunk, last = std::min(cols_, first + kChunk);
-      for (std::size_t c = first; c < last; c += 4)
-        write_codes(shape_.bits, tensor.codes.data() + row * cols_ + c, last - c, (c - first) / 4,
-                    codes);
-    }
+    with_bits(shape_.bits, [&]<int bits>() {
+      pack_row<bits>(shape_, tensor.codes.data() + row * cols_, cols_, to + 4 * lane);
+    });
   }
 }
 

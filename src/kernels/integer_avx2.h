@@ -22,6 +22,14 @@ static inline __m256i load_256(const void* from) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(from));
 }
 
+// As in the AVX-512 level.
+static inline __m256 e4m3_of_top(__m256i words) {
+  const __m256i sign = _mm256_and_si256(words, _mm256_set1_epi32(INT32_MIN));
+  const __m256i magnitude = _mm256_and_si256(words, _mm256_set1_epi32(0x7f000000));
+  const __m256i bits = _mm256_or_si256(sign, _mm256_srli_epi32(magnitude, 4));
+  return _mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0x1p120f));
+}
+
 static inline float factor_of(const IntegerTokens& x, std::size_t token) {
   return x.factors ? x.factors[token] : 1;
 }

@@ -16,6 +16,15 @@ static inline __m512i four(const std::int8_t* entries) {
   return _mm512_set1_epi32(value);
 }
 
+// E4M3 in the top bytes to fp32: exponent and mantissa where fp32 has them, then the exponent's
+// bias by a multiplication that holds for subnormal numbers too.
+static inline __m512 e4m3_of_top(__m512i words) {
+  const __m512i sign = _mm512_and_si512(words, _mm512_set1_epi32(INT32_MIN));
+  const __m512i magnitude = _mm512_and_si512(words, _mm512_set1_epi32(0x7f000000));
+  const __m512i bits = _mm512_or_si512(sign, _mm512_srli_epi32(magnitude, 4));
+  return _mm512_mul_ps(_mm512_castsi512_ps(bits), _mm512_set1_ps(0x1p120f));
+}
+
 static inline float factor_of(const IntegerTokens& x, std::size_t token) {
   return x.factors ? x.factors[token] : 1;
 }

@@ -4,17 +4,10 @@
 
 // After it: the level's instructions.
 #include "kernels/lobcq_level.h"
+#include "kernels/with_counts.h"
 
 namespace neap {
 namespace {
-
-// As in the AVX-512 level.
-inline __m256 scales_of(__m256i header) {
-  const __m256i sign = _mm256_and_si256(header, _mm256_set1_epi32(INT32_MIN));
-  const __m256i magnitude = _mm256_and_si256(header, _mm256_set1_epi32(0x7f000000));
-  const __m256i bits = _mm256_or_si256(sign, _mm256_srli_epi32(magnitude, 4));
-  return _mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0x1p120f));
-}
 
 // Selectors of four columns of each lane, in the columns' bytes. They begin at bytes 0 and 2: no
 // block is shorter.
@@ -53,7 +46,7 @@ inline __m256i decode_group(const LobcqShape& shape, const std::uint8_t* headers
 }
 
 inline __m256 array_scales(const LobcqShape& shape, const std::uint8_t* headers) {
-  return scales_of(load_256(headers + (shape.words - 1) * kVectorBytes));
+  return e4m3_of_top(load_256(headers + (shape.words - 1) * kVectorBytes));
 }
 
 void decode(const LobcqShape& shape, const std::uint8_t* panel, BlockRange range,
@@ -103,10 +96,7 @@ void few_of(const LobcqShape& shape, const std::uint8_t* panel, const IntegerTok
 
 void few(const LobcqShape& shape, const std::uint8_t* panel, const IntegerTokens& x,
          std::size_t tokens, const KernelOutput& out) {
-  if (tokens == 1) return few_of<1>(shape, panel, x, out);
-  if (tokens == 2) return few_of<2>(shape, panel, x, out);
-  if (tokens == 3) return few_of<3>(shape, panel, x, out);
-  few_of<4>(shape, panel, x, out);
+  with_tokens(tokens, [&]<std::size_t count>() { few_of<count>(shape, panel, x, out); });
 }
 
 }  // namespace

@@ -2,22 +2,13 @@
 #include "kernels/integer_avx512.h"
 
 // After it: the level's instructions.
-#include "kernels/with_counts.h"
 #include "kernels/lobcq_level.h"
+#include "kernels/with_counts.h"
 
 namespace neap {
 namespace {
 
 enum class Kind { usual, general, wide };  // wide: 16 codebooks
-
-// E4M3 in the top bytes to fp32: exponent and mantissa where fp32 has them, then the exponent's
-// bias by a multiplication that holds for subnormal numbers too.
-inline __m512 scales_of(__m512i header) {
-  const __m512i sign = _mm512_and_si512(header, _mm512_set1_epi32(INT32_MIN));
-  const __m512i magnitude = _mm512_and_si512(header, _mm512_set1_epi32(0x7f000000));
-  const __m512i bits = _mm512_or_si512(sign, _mm512_srli_epi32(magnitude, 4));
-  return _mm512_mul_ps(_mm512_castsi512_ps(bits), _mm512_set1_ps(0x1p120f));
-}
 
 // Eight columns of a panel at a time to entries + 32.
 template <Kind kind>
@@ -83,7 +74,7 @@ void decode_as(const LobcqShape& shape, const std::uint8_t* panel, BlockRange ra
   for (std::size_t a = 0; a < range.count; ++a, panel += shape.array_bytes) {
     const std::uint8_t* codes = panel + shape.words * kVectorBytes;
     const __m512i header = _mm512_loadu_si512(codes - kVectorBytes);
-    _mm512_storeu_ps(scales + a * kPairRows, scales_of(header));
+    _mm512_storeu_ps(scales + a * kPairRows, e4m3_of_top(header));
 #pragma GCC unroll 8
     for (std::size_t step = 0; step < steps; ++step, values += 4 * kVectorBytes) {
       __m512i low, high;
@@ -119,7 +110,7 @@ void few_of(const LobcqShape& shape, const std::uint8_t* panel, const IntegerTok
         odd[t] = _mm512_dpbusd_epi32(odd[t], high, four(inputs + t * x.stride + 8 * step + 4));
       }
     }
-    const __m512 scale = scales_of(header);
+    const __m512 scale = e4m3_of_top(header);
     for (std::size_t t = 0; t < tokens; ++t) {
       const __m512 dot = _mm512_cvtepi32_ps(_mm512_add_epi32(even[t], odd[t]));
       const __m512 both = _mm512_mul_ps(_mm512_set1_ps(x.scales[t * shape.arrays + a]), scale);

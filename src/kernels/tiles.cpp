@@ -43,7 +43,7 @@ void for_each_pair(std::span<const PanelSize> panels, std::size_t tokens,
 
 void for_each_panel(std::span<const PanelSize> panels,
                     const std::function<void(std::size_t matrix, std::size_t panel)>& body) {
-  constexpr std::size_t kTileBytes = 32768;
+  constexpr std::size_t kTileBytes = 16384;
   const auto per_tile = [](const PanelSize& size) {
     return std::max<std::size_t>(1, kTileBytes / size.bytes);
   };

@@ -1,5 +1,5 @@
-// From numbers known at run time to template arguments: body.template operator()<n>(). For the files
-// of the levels, each of which has its own.
+// From numbers known at run time to template arguments: body.template operator()<n>(). Static: every
+// level's file has its own.
 #pragma once
 
 #include <cstddef>

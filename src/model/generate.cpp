@@ -50,6 +50,14 @@ class Writer {
   // each that has any. The result is by sequence; what it holds for others means nothing.
   const std::vector<TokenId>& next_after(std::span<const TokenId> tokens,
                                          std::span<const std::size_t> counts) {
+    model_.run_together([&] { run(tokens, counts); });
+    return next_;
+  }
+
+ private:
+  std::size_t vocabulary() const { return static_cast<std::size_t>(model_.config().vocabulary); }
+
+  void run(std::span<const TokenId> tokens, std::span<const std::size_t> counts) {
     const auto hidden = static_cast<std::size_t>(model_.config().hidden);
     if (states_.rows() < tokens.size()) states_ = Matrix<float>::unset(tokens.size(), hidden);
     model_.forward_cached(tokens, counts, cache_, states_.view().row_range(0, tokens.size()));
@@ -64,11 +72,7 @@ class Writer {
       active_.push_back(s);
     }
     draw();
-    return next_;
   }
-
- private:
-  std::size_t vocabulary() const { return static_cast<std::size_t>(model_.config().vocabulary); }
 
   void draw() {
     const std::size_t rows = active_.size();

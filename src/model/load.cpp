@@ -189,6 +189,10 @@ void LoadedModel::head(MatrixView<const float> states, MatrixView<float> logits)
   });
 }
 
+void LoadedModel::run_together(const std::function<void()>& body) {
+  run_resident(blocks_.back() != nullptr && !head_.empty(), body);
+}
+
 void LoadedModel::visit_head(
     const std::function<void(const Linear& part, std::size_t first)>& visit) {
   constexpr auto kPart = static_cast<std::size_t>(Weights::kHeadPart);

@@ -29,6 +29,10 @@ class LoadedModel final : public LanguageModel {
   void forward_cached(std::span<const TokenId> tokens, std::span<const std::size_t> counts,
                       KvCache& cache, MatrixView<float> states);
 
+  // Runs body, a pass and its head, with the threads standing by for all of it (with_team), once there
+  // is nothing left to load.
+  void run_together(const std::function<void()>& body);
+
   AttentionTypes attention_types() const { return types_; }
   // Runs what it is given on every block in order, each read when its turn comes unless it is kept.
   void visit_blocks(const std::function<void(const Block&)>& visit);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 
+#include "codec/fp4.h"
 #include "model/coded_linear.h"
 #include "model/linear.h"
 #include "neap/codec.h"
@@ -25,6 +26,8 @@ class PackedLinears {
                                               Precision precision) const = 0;
   virtual std::unique_ptr<const Linear> plain(const QuantizedTensor& weight,
                                               std::span<const float> bias,
+                                              Precision precision) const = 0;
+  virtual std::unique_ptr<const Linear> plain(const Fp4Tensor& weight, std::span<const float> bias,
                                               Precision precision) const = 0;
   // A part of the head.
   virtual std::unique_ptr<const Linear> head(MatrixView<const float> weight) const = 0;

@@ -440,6 +440,7 @@ std::unique_ptr<const Linear> Weights::plain_linear(const std::string& module,
   if (const auto* lobcq = std::get_if<LobcqTensor>(&*weight))
     return packed.plain(*lobcq, weight_codebooks_, bias, precision);
   if (const auto* groups = std::get_if<QuantizedTensor>(&*weight)) return packed.plain(*groups, bias, precision);
+  if (const auto* fp4 = std::get_if<Fp4Tensor>(&*weight)) return packed.plain(*fp4, bias, precision);
   return nullptr;
 }
 

@@ -88,7 +88,8 @@ class Measurement {
     const double start = wall_clock();
     const auto tokens = std::span(tokens_).subspan(depth_, count);
     const std::size_t step = generates_ ? 1 : count;
-    for (std::size_t i = 0; i < count; i += step) read(tokens.subspan(i, step), true);
+    for (std::size_t i = 0; i < count; i += step)
+      model_.run_together([&] { read(tokens.subspan(i, step), true); });
     return wall_clock() - start;
   }
   std::size_t tokens() const { return tokens_.size() - depth_; }

@@ -1,11 +1,13 @@
 #include <algorithm>
 #include <array>
-#include <cmath>
+#include <bit>
 #include <vector>
 
 #include "base/half.h"
+#include "base/multiversion.h"
 #include "base/parallel.h"
 #include "kernels/bf16_matmul.h"
+#include "kernels/fp4_matmul.h"
 #include "kernels/group_matmul.h"
 #include "kernels/lobcq_matmul.h"
 #include "model/packed_linears.h"
@@ -103,9 +105,25 @@ std::unique_ptr<const Linear> bf16_linear(Packed weights, std::span<const float>
   return make_linear(std::move(weights), bias, coding);
 }
 
+// Codes of a group, 128 standing for 0. Returns the scale: of 8 bits, so that bf16 holds it.
+NEAP_MULTIVERSION
+float round_group(const float* weight, std::size_t count, std::uint8_t* codes) {
+  std::uint32_t largest = std::bit_cast<std::uint32_t>(0x1p-100f);
+  for (std::size_t i = 0; i < count; ++i)  // magnitudes are ordered as their bits are
+    largest = std::max(largest, std::bit_cast<std::uint32_t>(weight[i]) & 0x7fffffffu);
+  const float scale = bf16_to_float(float_to_bf16(std::bit_cast<float>(largest) / 127));
+  for (std::size_t i = 0; i < count; ++i) {
+    constexpr float kInteger = 0x1.8p23f;  // adding it leaves no room for a fraction: to nearest even
+    const auto code = static_cast<std::int32_t>((weight[i] / scale + kInteger) - kInteger);
+    codes[i] = static_cast<std::uint8_t>(128 + std::clamp(code, -127, 127));
+  }
+  return scale;
+}
+
 // 8 bits, symmetric, in groups of 64.
 QuantizedTensor to_int8(MatrixView<const float> weight) {
-  const GroupLayout layout{.bits = 8, .group = 64};
+  constexpr std::size_t kGroup = 64;
+  const GroupLayout layout{.bits = 8, .group = kGroup};
   const auto cols = static_cast<std::int64_t>(weight.cols);
   const auto groups = static_cast<std::size_t>(layout.groups(cols));
   QuantizedTensor tensor{layout,
@@ -116,17 +134,9 @@ QuantizedTensor to_int8(MatrixView<const float> weight) {
                          {}};
   parallel_for(weight.rows, [&](std::size_t r) {
     for (std::size_t g = 0; g < groups; ++g) {
-      const std::size_t first = 64 * g, last = std::min(weight.cols, first + 64);
-      float largest = 0x1p-100f;
-      for (std::size_t c = first; c < last; ++c)
-        largest = std::max(largest, std::abs(weight(r, c)));
-      const float scale = bf16_to_float(float_to_bf16(largest / 127));
-      tensor.scales[r * groups + g] = scale;
-      for (std::size_t c = first; c < last; ++c) {
-        const float code = std::nearbyint(weight(r, c) / scale);
-        tensor.codes[r * weight.cols + c] =
-            static_cast<std::uint8_t>(128 + std::clamp(code, -127.0f, 127.0f));
-      }
+      const std::size_t first = kGroup * g, count = std::min(kGroup, weight.cols - first);
+      tensor.scales[r * groups + g] =
+          round_group(weight.row(r) + first, count, tensor.codes.data() + r * weight.cols + first);
     }
   });
   return tensor;
@@ -154,6 +164,11 @@ class Kernels final : public PackedLinears {
                                       Precision precision) const override {
     if (!takes(precision) || !PackedGroupInt::fits(weight.layout)) return nullptr;
     return plain_linear(PackedGroupInt(weight), bias);
+  }
+
+  std::unique_ptr<const Linear> plain(const Fp4Tensor& weight, std::span<const float> bias,
+                                      Precision precision) const override {
+    return takes(precision) ? plain_linear(PackedFp4(weight), bias) : nullptr;
   }
 
   std::unique_ptr<const Linear> head(MatrixView<const float> weight) const override {

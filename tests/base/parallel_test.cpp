@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 namespace neap {
@@ -14,6 +16,18 @@ TEST(ParallelFor, RunsEachTileOnceAtAnyThreadCount) {
     ThreadScope scope(threads);
     std::vector<std::atomic<int>> runs(1000);
     parallel_for(runs.size(), [&](std::size_t i) { ++runs[i]; });
+    for (const auto& count : runs) EXPECT_EQ(count.load(), 1);
+  }
+}
+
+TEST(ParallelFor, RunsEachTileOnceWhereOneShareTakesLong) {
+  ThreadScope scope(5);
+  for (const std::size_t tiles : {std::size_t{1}, std::size_t{4}, std::size_t{23}, std::size_t{500}}) {
+    std::vector<std::atomic<int>> runs(tiles);
+    parallel_for(tiles, [&](std::size_t i) {
+      if (i < tiles / 5) std::this_thread::sleep_for(std::chrono::microseconds(200));
+      ++runs[i];
+    });
     for (const auto& count : runs) EXPECT_EQ(count.load(), 1);
   }
 }

@@ -516,6 +516,7 @@ class Outputs(CliTest):
         self.assertEqual(sorted(p.name for p in self.folder.glob("single*")), ["single.gguf", "single.gguf.md", "single.gguf.report.json"])
         self.assertEqual(report["recipe"]["type"], "Q4_0")
         self.assertTrue(self.json_of("verify", out)["hashes_compared"])
+        self.assertEqual(self.json_of("inspect", out)["recipe"], report["recipe"])
         self.assert_fails(run("quantize", self.model, "-o", out, "--scheme", "GGUF:Q4_0", "--allow-fallback", "--method", "rtn"), "exists already")
         self.assert_fails(run("quantize", self.model, "-o", self.folder / "no.gguf", "--method", "rtn", "--group-size", 4), "no.gguf")
         again = self.folder / "again.gguf"
@@ -531,6 +532,10 @@ class Outputs(CliTest):
         reports = json.loads(result.stdout)
         self.assertEqual([r["output"] for r in reports], [str(first), str(second)])
         self.assertTrue((second / "quantize_config.json").exists())
+        third = self.folder / "several-4.gguf"
+        result = run("quantize", self.model, "-o", self.folder / "several-5", *self.grid(), "--also", f"GGUF:Q4_0={third}", "--allow-fallback")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertTrue(self.json_of("verify", third)["hashes_compared"])
         for wrong in ("W4A16", "=x", "W4A16=", "WRONG=x"):
             self.assert_fails(run("quantize", self.model, "-o", self.folder / "x", "--also", wrong), wrong.split("=")[0])
 

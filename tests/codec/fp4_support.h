@@ -22,4 +22,16 @@ inline Fp4Tensor random_fp4(const Fp4Layout& layout, std::int64_t rows, std::int
   return tensor;
 }
 
+// With scales at the ends of their ranges among the rest.
+inline Fp4Tensor random_fp4_of_all_scales(const Fp4Layout& layout, std::int64_t rows, std::int64_t cols,
+                                          std::uint32_t seed) {
+  Fp4Tensor tensor = random_fp4(layout, rows, cols, seed);
+  const bool nvfp4 = layout.format == BlockScaled::nvfp4;
+  std::mt19937 random(seed + 1);
+  for (std::uint8_t& scale : tensor.scales) {
+    if (random() % 4 == 0) scale = static_cast<std::uint8_t>(random() % (nvfp4 ? kE4m3Largest + 1 : 160));
+  }
+  return tensor;
+}
+
 }  // namespace neap

@@ -11,6 +11,7 @@
 
 #include "base/half.h"
 #include "base/parallel.h"
+#include "codec/fp4_support.h"
 #include "codec/lobcq_support.h"
 #include "codec/minifloat.h"
 #include "codec/random_tensor.h"
@@ -76,6 +77,16 @@ Judged judged(const LobcqTensor& tensor, const Codebooks& codebooks) {
   return w;
 }
 
+Judged judged(const Fp4Tensor& tensor) {
+  const auto rows = static_cast<std::size_t>(tensor.rows), cols = static_cast<std::size_t>(tensor.cols);
+  const auto group = static_cast<std::size_t>(tensor.layout.group());
+  Judged w{group, Matrix<float>(rows, cols), Matrix<float>(rows, cols / group), 1};
+  for (std::size_t i = 0; i < rows * cols; ++i) w.values.data()[i] = 2 * e2m1_to_float(tensor.codes[i]);
+  for (std::size_t i = 0; i < rows * cols / group; ++i)
+    w.scales.data()[i] = 0.5f * fp4_scale(tensor.layout, tensor.scales[i], tensor.global_scale);
+  return w;
+}
+
 // Zeros, and numbers below and above what counts as one.
 Matrix<float> inputs(std::size_t tokens, std::size_t cols, std::uint64_t seed) {
   Matrix<float> x = random_inputs(tokens, cols, seed);
@@ -138,6 +149,22 @@ TEST(Bf16Matmul, EveryLevelHasTheDefinedBitsInEveryLobcqLayout) {
   std::uint32_t seed = 5000;
   for (const LobcqLayout& layout : every_layout()) {
     for (const std::size_t tokens : {1, 2, 5}) compare(layout, 35, 2 * layout.block_array + 13, tokens, seed += 10);
+  }
+}
+
+TEST(Bf16Matmul, EveryLevelHasTheDefinedBitsOfFourBitFloats) {
+  std::uint32_t seed = 7000;
+  for (const BlockScaled format : {BlockScaled::nvfp4, BlockScaled::mxfp4}) {
+    const Fp4Layout layout{format};
+    for (const std::int64_t rows : {1, 16, 35}) {
+      for (const std::int64_t groups : {1, 3, 4, 18}) {
+        for (const std::size_t tokens : {1, 2, 5, 200}) {
+          const Fp4Tensor tensor = random_fp4_of_all_scales(layout, rows, groups * layout.group(), seed += 10);
+          compare(PackedFp4(tensor), judged(tensor), tokens, seed + 1,
+                  format == BlockScaled::nvfp4 ? "NVFP4" : "MXFP4");
+        }
+      }
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "codec/fp4_support.h"
 #include "codec/lobcq_support.h"
 #include "codec/random_tensor.h"
 #include "model/packed_linears.h"
@@ -64,6 +65,11 @@ TEST(PackedLinears, LayersOn8BitInputsAreNearDenseOnes) {
             0.01);
   dequantize(groups, 0, 100, dense);
   EXPECT_LT(distance(apply(*packed->plain(groups, {}, Precision::bf16), x),
+                     apply(*make_dense_linear(dense, {}, Precision::f32), x)),
+            0.01);
+  const Fp4Tensor floats = random_fp4({}, 100, 320, 5);
+  dequantize(floats, 0, 100, dense);
+  EXPECT_LT(distance(apply(*packed->plain(floats, {}, Precision::bf16), x),
                      apply(*make_dense_linear(dense, {}, Precision::f32), x)),
             0.01);
 }
