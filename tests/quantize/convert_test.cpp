@@ -155,7 +155,7 @@ TEST_F(ConvertTest, WhatHoldsNoSuchGridSaysWhyAndWhatWouldDo) {
 }
 
 TEST_F(ConvertTest, LayersWithoutAGridBecomeDenseWhereAllowed) {
-  const std::string none = make(gguf(GgufMix::q4_1), "none"), some = make(gguf(DType::iq4_nl), "some");
+  const std::string none = make(gguf(GgufMix::q4_1), "none"), some = make(gguf(GgufMix::iq4_nl), "some");
   EXPECT_ERROR(run(none, FileFormat::compressed_tensors, "to", true), ErrorCode::argument, "nothing in it");
   EXPECT_ERROR(run(some, FileFormat::compressed_tensors, "to"), ErrorCode::argument, "v_proj");
   const ConvertReport report = run(some, FileFormat::compressed_tensors, "to", true);
