@@ -51,9 +51,9 @@ struct VerifyReport {
 // Opens nothing itself, but reads all of `output`: that each tensor that the configuration asks for is there in its
 // shape, and none besides; that each decodes to finite numbers; where Neap's report lies beside it, that each has the
 // bytes that were written. Against `source`, if not null: that the configurations describe the same model, that the
-// tokenizers agree, that what is stored dense is what the source has, and that no quantized matrix is further from
-// the source's than zero would be. Then predicts some text with both. Memory: one block of each model. Throws Error
-// naming file and tensor for the first thing that is wrong.
+// tokenizers agree, that what is stored dense is what the source has, and that no quantized matrix is further from the
+// source's than zero would be (a note only, where the bytes are known to be those that were written). Then predicts some
+// text with both. Memory: one block of each model. Throws Error naming file and tensor for the first thing that is wrong.
 VerifyReport verify(const Checkpoint& output, const Checkpoint* source, const VerifyOptions& options = {});
 
 // Where Neap's report on an output lies: quantization_report.json in a folder, NAME.gguf.report.json beside a single

@@ -129,6 +129,19 @@ TEST_F(ConvertTest, LobcqsWeightsAreIntegersOfSixBits) {
   expect_same_model(from, run(from, FileFormat::gguf, "to.gguf").output);
 }
 
+TEST_F(ConvertTest, Mxfp4sWeightsAreIntegersOfFiveBits) {
+  Recipe r;
+  r.method = Method::rtn;
+  r.scheme = Scheme::mxfp4;
+  r.ignore = {"re:.*down_proj"};
+  const std::string from = make(r, "from");
+  const ConvertReport report = run(from, FileFormat::compressed_tensors, "to");
+  expect_same_model(from, report.output);
+  EXPECT_EQ(report.grids.at(0).first, "5 bits, groups of 32, symmetric");
+  const ConvertReport blocks = run(from, FileFormat::gguf, "to.gguf");
+  expect_same_model(from, blocks.output);
+}
+
 TEST_F(ConvertTest, APackedHeadGoesAlong) {
   Recipe r = recipe(4, true);
   r.lm_head_bits = 4;

@@ -222,6 +222,17 @@ TEST_P(VerifyFolder, TooMuchDivergenceIsAnErrorWhereToldSo) {
   EXPECT_ERROR(verify(Checkpoint::open(output), &source, {.tokens = 64, .max_kl = 0.99 * kl}), ErrorCode::data, "KL divergence");
 }
 
+TEST_P(VerifyFolder, WithoutATokenizerThatCanBeReadNothingIsPredicted) {
+  const std::string output = make(GetParam(), "out");
+  for (const char* contents : {R"({"model": {"type": "Unigram"}})", ""}) {
+    if (*contents == 0) fs::remove(output + "/tokenizer.json");
+    if (*contents != 0) write(output + "/tokenizer.json", contents);
+    const VerifyReport report = check(output, false, 64);
+    EXPECT_EQ(report.predicted, 0);
+    EXPECT_NE(report.notes.at(0).find("tokenizer"), std::string::npos);
+  }
+}
+
 // Balanced layers are not the source's, rounded: only predictions compare.
 TEST_P(VerifyFolder, MovedFactorsAreNoErrors) {
   QuantizeOptions o;
