@@ -48,6 +48,8 @@ def parse_arguments():
     parser.add_argument("--draw", type=int, default=0, choices=range(DRAWS), help="which windows (default 0)")
     parser.add_argument("--bits", type=int, default=3, help="bits per weight (default 3)")
     parser.add_argument("--group-size", type=int, default=64, help="inputs that share scale and zero (default 64)")
+    parser.add_argument("--other-group-size", type=int,
+                        help="of layers whose inputs --group-size does not divide, which llm-compressor cannot quantize with it")
     parser.add_argument("--actorder", choices=("none", "static"), default="static",
                         help="static: decide the inputs of the largest activations first, groups stay as stored "
                              "(default, as in llm-compressor); none: in the order of storage")
@@ -65,18 +67,28 @@ def draw_windows(windows, draw, samples):
     return windows[chosen], chosen
 
 
-def recipe(arguments):
-    weights = QuantizationArgs(num_bits=arguments.bits, type="int", symmetric=False, strategy="group",
-                               group_size=arguments.group_size, observer="mse")
-    return GPTQModifier(config_groups={"group_0": QuantizationScheme(targets=["Linear"], weights=weights)},
-                        ignore=["lm_head"], actorder=None if arguments.actorder == "none" else "static")
+def config_groups(model, arguments):
+    """Which layers have which group size."""
+    of_size = {}
+    for name, module in model.model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            divides = module.in_features % arguments.group_size == 0 or not arguments.other_group_size
+            of_size.setdefault(arguments.group_size if divides else arguments.other_group_size, []).append(f"model.{name}")
+    scheme = lambda size, names: QuantizationScheme(targets=names, weights=QuantizationArgs(
+        num_bits=arguments.bits, type="int", symmetric=False, strategy="group", group_size=size, observer="mse"))
+    return {f"group_{i}": scheme(size, names) for i, (size, names) in enumerate(of_size.items())}
+
+
+def recipe(model, arguments):
+    return GPTQModifier(config_groups=config_groups(model, arguments), ignore=["lm_head"],
+                        actorder=None if arguments.actorder == "none" else "static")
 
 
 def quantize(model, windows, arguments):
     """Quantize in place; returns wall seconds and processor seconds (less disturbed by what else the machine does)."""
     loader = DataLoader([{"input_ids": window} for window in windows], batch_size=1, shuffle=False)
     start, cpu_start = time.perf_counter(), time.process_time()
-    oneshot(model=model, dataset=loader, recipe=recipe(arguments), pipeline="sequential",
+    oneshot(model=model, dataset=loader, recipe=recipe(model, arguments), pipeline="sequential",
             num_calibration_samples=len(windows), max_seq_length=arguments.seqlen, shuffle_calibration_samples=False)
     return time.perf_counter() - start, time.process_time() - cpu_start
 
@@ -138,7 +150,7 @@ def main():
     seconds, cpu_seconds = quantize(model, calibration, arguments)
     print(f"quantized in {seconds:.1f} s, {cpu_seconds:.1f} s of processor time, {arguments.threads} threads")
     save_plain(dequantized(model), model, tokenizer, arguments.out)
-    keys = ("bits", "group_size", "actorder", "dtype", "samples", "seqlen", "draw", "threads")
+    keys = ("bits", "group_size", "other_group_size", "actorder", "dtype", "samples", "seqlen", "draw", "threads")
     settings = {key: getattr(arguments, key) for key in keys}
     report = {"seconds": seconds, "cpu_seconds": cpu_seconds, **settings, "windows": chosen, "calib_tokens": tokens,
               **hashes, "llmcompressor": llmcompressor.__version__, "torch": torch.__version__,

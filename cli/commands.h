@@ -23,5 +23,6 @@ Command make_generate(CLI::App& program);
 Command make_chat(CLI::App& program);
 Command make_bench(CLI::App& program);
 Command make_codebooks(CLI::App& program);
+Command make_imatrix_command(CLI::App& program);
 
 }  // namespace neap::cli

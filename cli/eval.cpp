@@ -43,7 +43,7 @@ constexpr char kFooter[] =
     "  neap eval model/ --tasks arc.jsonl --json";
 
 struct EvalCommand {
-  std::string model, reference, mode_name = "gptq", tasks, activations = "stored", codebooks;
+  std::string model, reference, mode_name = "gptq", tasks, activations = "stored", codebooks, logit_file;
   std::vector<std::string> texts;
   std::int64_t window = 0, windows = 0;
   Precision precision = Precision::bf16;
@@ -76,6 +76,12 @@ void add_options(CLI::App& app, EvalCommand& c) {
       ->check(CLI::IsMember({"gptq", "llamacpp"}))
       ->type_name("MODE")
       ->capture_default_str();
+  app.add_option("--save-logits", c.logit_file,
+                 "with --ppl-mode llamacpp: write the log-probabilities of MODEL for\n"
+                 "`llama-perplexity --kl-divergence --kl-divergence-base FILE`, which then\n"
+                 "measures a model in llama.cpp against this one; 2 bytes a token of the\n"
+                 "vocabulary for each predicted token")
+      ->type_name("FILE");
   app.add_option("--tasks", c.tasks, "multiple-choice questions, see below")->type_name("FILE.jsonl");
   app.add_option("--activations", c.activations,
                  "what the linear layers of MODEL read. stored: as its file says;\n"
@@ -120,6 +126,7 @@ class Evaluation {
     window_ = c_.window > 0 ? c_.window
                             : mode_ == PerplexityMode::gptq ? kGptqWindow : kLlamaCppWindow;
     options_.threads = c_.common.threads;
+    options_.logit_file = c_.logit_file;
     options_.progress = console.progress();
   }
 
@@ -127,6 +134,9 @@ class Evaluation {
     const auto start = std::chrono::steady_clock::now();
     if (!c_.codebooks.empty() && c_.activations != "lobcq") {
       throw Error(ErrorCode::argument, "--codebooks", {.expected = "--activations lobcq", .found = c_.activations});
+    }
+    if (!c_.logit_file.empty() && mode_ != PerplexityMode::llamacpp) {
+      throw Error(ErrorCode::argument, "--save-logits", {.expected = "--ppl-mode llamacpp", .found = c_.mode_name});
     }
     std::vector<ChoiceTask> tasks;  // first, because a bad file should cost no time
     if (!c_.tasks.empty()) tasks = read_choice_tasks(c_.tasks);

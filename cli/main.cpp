@@ -93,7 +93,8 @@ int main(int argc, char** argv) {
       "Environment: NEAP_THREADS, NEAP_LOG_LEVEL, NO_COLOR, HF_HUB_CACHE, HF_HOME");
   const std::vector<Command> commands = {make_quantize(program), make_eval(program),
                                          make_verify(program), make_export(program), make_inspect(program), make_generate(program),
-                                         make_chat(program), make_bench(program), make_codebooks(program)};
+                                         make_chat(program), make_bench(program), make_imatrix_command(program),
+                                         make_codebooks(program)};
   Console console(command_line(argc, argv));
   try {
     std::vector<std::string> arguments = hyphenate(argc, argv);

@@ -33,6 +33,16 @@ std::optional<std::uint64_t> parse_size(std::string text) {
   return static_cast<std::uint64_t>(bytes);
 }
 
+template <class Bytes>
+CLI::Option* add_size(CLI::App& command, const char* name, Bytes& bytes, const char* help) {
+  const auto set = [&bytes, name](const std::string& text) {
+    const auto size = parse_size(text);
+    if (!size) throw CLI::ValidationError(name, "not a size: " + text);
+    bytes = *size;
+  };
+  return command.add_option_function<std::string>(name, set, help)->type_name("SIZE");
+}
+
 }  // namespace
 
 void add_quiet_options(CLI::App& command, CommonOptions& options) {
@@ -138,18 +148,17 @@ CLI::Option* add_base_model(CLI::App& command, std::string& base_model) {
 }
 
 CLI::Option* add_max_memory(CLI::App& command, std::uint64_t& bytes) {
-  return command
-      .add_option_function<std::string>(
-          "--max-memory",
-          [&bytes](const std::string& text) {
-            const auto size = parse_size(text);
-            if (!size) throw CLI::ValidationError("--max-memory", "not a size: " + text);
-            bytes = *size;
-          },
-          "memory to plan for, such as 8G; what is larger is read anew when\n"
-          "its turn comes")
-      ->type_name("SIZE")
+  return add_size(command, "--max-memory", bytes,
+                  "memory to plan for, such as 8G; what is larger is read anew when\n"
+                  "its turn comes")
       ->default_str("half of the machine's");
+}
+
+CLI::Option* add_max_shard_size(CLI::App& command, std::optional<std::uint64_t>& bytes) {
+  return add_size(command, "--max-shard-size", bytes,
+                  "tensors' bytes in a file at most, such as 2G; what does not fit\n"
+                  "goes to further files, numbered as the engines expect it\n")
+      ->default_str("5G; a GGUF is one file");
 }
 
 std::string size_text(std::uint64_t bytes) {

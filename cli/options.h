@@ -39,6 +39,7 @@ CLI::Option* add_kv_cache(CLI::App& command, std::optional<KvType>& type);
 // --base-model: for the model card.
 CLI::Option* add_base_model(CLI::App& command, std::string& base_model);
 CLI::Option* add_max_memory(CLI::App& command, std::uint64_t& bytes);
+CLI::Option* add_max_shard_size(CLI::App& command, std::optional<std::uint64_t>& bytes);
 
 // "98.4 MB", "1.2 GB": powers of 1000, as disks and downloads are sold.
 std::string size_text(std::uint64_t bytes);

@@ -62,8 +62,9 @@ void add_grid_options(CLI::App& app, QuantizeCommand& c) {
                  "the grid by its usual name: W4A16, W3A16, W2A16 or W8A16, with\n"
                  "_ASYM for zero points and G64 for a group size; 4 bits for weights and\n"
                  "activations (W4A4): LOBCQ, codebooks, which Neap alone runs; NVFP4, MXFP4,\n"
-                 "INT4, which hardware multiplies; for llama.cpp: GGUF:Q4_K_M, and so on\n"
-                 "with Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL\n")
+                 "INT4, which hardware multiplies; NVFP4A16 and its like for weights alone;\n"
+                 "for llama.cpp: GGUF:Q4_K_M, and so on from Q2_K to Q6_K with _S, _M and _L,\n"
+                 "Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL\n")
       ->type_name("NAME")
       ->default_str("W4A16");
   app.add_option("--bits", c.bits, "bits of a weight, 2 to 8")->type_name("B")->default_str("4");
@@ -159,6 +160,10 @@ void add_calibration_options(CLI::App& app, QuantizeCommand& c) {
                  "text to calibrate on: plain text, or .jsonl with {\"text\"}, {\"messages\"}\n"
                  "or {\"ids\"} lines. Without: text that the model writes itself")
       ->type_name("FILE...");
+  app.add_option("--imatrix", c.options.imatrix,
+                 "instead of text: an importance matrix of llama.cpp, GGUF or .dat, by which\n"
+                 "errors are weighed (rtn, on integer grids and GGUF's)")
+      ->type_name("FILE");
   app.add_option("--samples", c.samples, "windows of calibration text\n")
       ->check(kPositive)
       ->type_name("N")
@@ -182,6 +187,7 @@ void add_options(CLI::App& app, QuantizeCommand& c) {
   app.add_option("--format", c.format, "compressed-tensors, gptq, gptq_v2, neap or gguf\n")
       ->type_name("NAME")
       ->default_str("the one that holds the scheme");
+  add_max_shard_size(app, c.options.max_shard_bytes);
   add_grid_options(app, c);
   add_lobcq_options(app, c);
   add_method_options(app, c);
@@ -202,28 +208,32 @@ void add_options(CLI::App& app, QuantizeCommand& c) {
   throw Error(ErrorCode::argument, message, {.expected = expected, .found = found});
 }
 
-constexpr std::string_view kGguf = "GGUF:";
+constexpr std::string_view kGguf = "GGUF:", kWeightsAlone = "A16";
 
 // Those that are one name.
 Scheme named_scheme(std::string scheme) {
   std::transform(scheme.begin(), scheme.end(), scheme.begin(), [](unsigned char c) { return std::toupper(c); });
   if (scheme.starts_with(kGguf)) return Scheme::gguf;
   if (scheme == "LOBCQ" || scheme == "LO-BCQ") return Scheme::lobcq;
+  if (scheme.ends_with(kWeightsAlone)) scheme.erase(scheme.size() - kWeightsAlone.size());
   for (const Scheme known : {Scheme::nvfp4, Scheme::mxfp4, Scheme::int4}) {
     if (scheme == name_of(*block_scaled_of(known))) return known;
   }
   return Scheme::integer;
 }
 
-// W4A16, W4A16_ASYM, W4A16G32, w3a16_g64_sym, LOBCQ, NVFP4
+// W4A16, W4A16_ASYM, W4A16G32, w3a16_g64_sym, LOBCQ, NVFP4, NVFP4A16
 void apply_scheme(const std::string& scheme, Recipe& recipe) {
   recipe.scheme = named_scheme(scheme);
+  if (const auto blocks = block_scaled_of(recipe.scheme); blocks && scheme.size() > name_of(*blocks).size()) {
+    recipe.block_scaled.weights_only = true;  // A16
+  }
   if (recipe.scheme == Scheme::gguf) recipe.gguf.mix = gguf_mix_from_name(scheme.substr(kGguf.size()));
   if (recipe.scheme != Scheme::integer) return;
   static const std::regex kForm(R"(W([2-8])A16(?:_?G(\d{1,6}))?(?:_(A?)SYM)?)", std::regex::icase);
   std::smatch match;
   if (!std::regex_match(scheme, match, kForm)) {
-    refuse("--scheme is not one that Neap writes", "W2A16 to W8A16, as in W4A16, W3A16_ASYM, W4A16G32, or LOBCQ, NVFP4, MXFP4, INT4, GGUF:Q4_K_M and its like", scheme);
+    refuse("--scheme is not one that Neap writes", "W2A16 to W8A16, as in W4A16, W3A16_ASYM, W4A16G32, or LOBCQ, NVFP4, MXFP4, INT4, NVFP4A16, GGUF:Q4_K_M and its like", scheme);
   }
   recipe.bits = std::stoi(match[1]);
   if (match[2].matched) recipe.group = std::stoll(match[2]);
@@ -317,7 +327,8 @@ Recipe recipe_of(const QuantizeCommand& c) {
     recipe = Recipe::from_json(text, c.recipe_file);
   }
   apply_grid(c, recipe);
-  if (c.method) recipe.method = method_from_name(*c.method);
+  if (!c.options.imatrix.empty()) recipe.imatrix = true;
+  if (c.method || recipe.imatrix) recipe.method = c.method ? method_from_name(*c.method) : Method::rtn;
   if (c.order) recipe.order = order_from_name(*c.order);
   take(c.samples, recipe.samples);
   take(c.length, recipe.length);
@@ -367,7 +378,7 @@ std::string describe_run(const QuantizeReport& r) {
   text += line("activations", r.activations);
   text += line("bits per weight", fmt::format("{:.3f} of the {} quantized layers, {:.3f} of the whole file",
                                               r.bits_per_weight, r.layers.size(), r.file_bits_per_weight));
-  if (r.calibration_windows > 0) {
+  if (r.calibration_windows > 0 && r.calibration_tokens > 0) {
     text += line("calibration", fmt::format("{} tokens in {} windows", count_text(r.calibration_tokens),
                                             r.calibration_windows));
   }

@@ -71,13 +71,16 @@ struct EvalOptions {
   // often; states take hidden * 4 bytes for each, per model.
   std::int64_t batch_tokens = 8192;
   int threads = 0;  // 0: OpenMP's default
+  // If not empty: a file that the model's log-probabilities are written to, in 16 bits each, as llama-perplexity's
+  // --kl-divergence-base has them. For windows of PerplexityMode::llamacpp; whole or absent.
+  std::string logit_file = {};
   ProgressCallback progress;
 };
 
 // Runs model and reference (or null) over the same windows in lockstep; softmax statistics in fp32
 // with fp64 sums, never more logits in memory than a tile of rows. Same result at any thread count
 // and batch size. Throws Error(data) naming window and position at a logit that is not finite,
-// Error(argument) if the vocabularies differ in size.
+// Error(argument) if the vocabularies differ in size, Error(io) for options.logit_file.
 EvalResult evaluate(LanguageModel& model, LanguageModel* reference,
                     const std::vector<EvalWindow>& windows, const EvalOptions& options = {});
 

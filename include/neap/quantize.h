@@ -106,6 +106,8 @@ struct Recipe {
   std::vector<Override> overrides;    // the first that matches decides
   int lm_head_bits = 0;               // 0 keeps the head; else it is quantized (and untied if need be)
   std::vector<std::string> ignore;    // modules kept as they are
+  bool imatrix = false;               // errors are weighted by QuantizeOptions::imatrix; with Method::rtn, which under
+                                      // such an objective is what all methods come to
 
   std::int64_t samples = 0;           // windows; 0: all of the given text, 24 of self-written text
   std::int64_t length = 2048;         // tokens a window
@@ -136,9 +138,11 @@ bool balances(const Recipe& recipe);
 struct QuantizeOptions {
   Recipe recipe;
   std::vector<std::string> calibration_files;  // empty: text that the model writes itself
+  std::string imatrix;                         // a file of importances; with Recipe::imatrix, and then alone
   std::string output;                          // a directory that does not exist yet
   std::optional<FileFormat> format;            // unset: the one that holds the recipe's scheme
   bool overwrite = false;
+  std::optional<std::uint64_t> max_shard_bytes;  // tensors' bytes in a file; unset: 5 GiB, a GGUF is one file
   std::string command;                         // the line that asks for this, for report and model card
   std::string base_model;                      // ORG/NAME on the hub, for the card; empty: what lies beside the source says
   bool verify = true;                          // verify() the output against the checkpoint before it gets its name

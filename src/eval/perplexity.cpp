@@ -2,9 +2,11 @@
 // that llama.cpp's users know (tools/perplexity/README.md there).
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "base/parallel.h"
+#include "eval/logit_file.h"
 #include "eval/logit_stream.h"
 #include "eval/softmax.h"
 #include "eval/statistics.h"
@@ -123,6 +125,10 @@ EvalResult evaluate(LanguageModel& model, LanguageModel* reference,
     models.push_back(reference);
   }
   Scores scores(reference != nullptr);
+  std::optional<LogitFile> file;
+  if (!options.logit_file.empty()) {
+    file.emplace(options.logit_file, windows, static_cast<std::size_t>(model.config().vocabulary));
+  }
   std::vector<TokenScore> tile;
   stream_logits(models, windows, options, [&](auto predictions, auto logits) {
     tile.assign(predictions.size(), {});
@@ -133,7 +139,9 @@ EvalResult evaluate(LanguageModel& model, LanguageModel* reference,
       }
     });
     for (std::size_t i = 0; i < tile.size(); ++i) scores.add(predictions[i], tile[i]);
+    if (file) file->add(logits[0]);
   });
+  if (file) file->finish();
   return scores.result();
 }
 

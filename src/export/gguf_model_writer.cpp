@@ -177,8 +177,8 @@ class GgufOutput final : public ModelOutput {
         kind_(kind_of(options_.output)),
         directory_(options_.output, options_.overwrite, kind_),
         name_(name),
-        file_(directory_.folder() + "/" + name),
-        writer_(file_, metadata_, specs()) {}
+        writer_(directory_.folder() + "/" + fs::path(name).stem().string(), metadata_, specs(),
+                options_.max_shard_bytes.value_or(GgufWriter::kOneFile)) {}
 
   void write(const std::string& module, const DecidedLayer& layer) override {
     const Entry& entry = find(module + ".weight");
@@ -229,7 +229,7 @@ class GgufOutput final : public ModelOutput {
     verify();
   }
 
-  std::string closed_path() const override { return file_; }
+  std::string closed_path() const override { return writer_.first_file(); }
   const std::map<std::string, std::uint64_t>& tensor_digests() const override { return written_; }
   void commit() override { directory_.commit(); }
 
@@ -328,7 +328,7 @@ class GgufOutput final : public ModelOutput {
 
   // Any reader's view: bytes as written, modules as meant, in Hugging Face's order of rows.
   void verify() const {
-    const Checkpoint checkpoint = Checkpoint::open(file_);
+    const Checkpoint checkpoint = Checkpoint::open(writer_.first_file());
     const Weights complete(checkpoint, read_config(checkpoint));
     std::int64_t done = 0;
     verify_tensors(checkpoint, written_, [&](std::uint64_t bytes) {
@@ -340,7 +340,7 @@ class GgufOutput final : public ModelOutput {
         const auto module = modules_.find(module_name(layer, role));
         if (module == modules_.end() || digest_of_values(complete.weight(layer, role)) == module->second) continue;
         throw Error(ErrorCode::io, "read back, it decodes to something else than was written",
-                    {.file = file_, .tensor = module->first});
+                    {.file = writer_.first_file(), .tensor = module->first});
       }
     }
   }
@@ -353,7 +353,7 @@ class GgufOutput final : public ModelOutput {
   GgufMetadata metadata_;
   OutputKind kind_;
   OutputDirectory directory_;  // before the writer, whose file lies in it
-  std::string name_, file_;
+  std::string name_;
   GgufWriter writer_;
   std::map<std::string, std::uint64_t> written_, modules_;  // digests of bytes and of values
 };
@@ -364,6 +364,9 @@ std::unique_ptr<ModelOutput> make_gguf_output(const Weights& weights, GgufConten
   if (!options.from_quantized) check_source(weights);
   check_modules(weights.config(), contents);
   check_output(weights.checkpoint(), options.output);
+  if (options.max_shard_bytes && kind_of(options.output) == OutputKind::file) {
+    throw Error(ErrorCode::argument, "one file is not several", {.file = options.output, .expected = "a directory, for files of a limited size"});
+  }
   const std::string name = file_name_for(options.output);
   return std::make_unique<GgufOutput>(weights, std::move(contents), std::move(options), name);
 }

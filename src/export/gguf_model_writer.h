@@ -1,4 +1,4 @@
-// A quantized model as one GGUF, alone or in a directory of its own. Streamed: one module in memory at a time. The format,
+// A quantized model as one GGUF, alone or in a directory of its own, or there as a split one. Streamed: one module in memory at a time. The format,
 // byte by byte: docs/formats/gguf.md.
 #pragma once
 
@@ -27,7 +27,8 @@ struct GgufContents {
 
 // options.output: a directory that does not exist yet, in which the file is called NAME.gguf after it, or the file
 // itself, NAME.gguf, beside which write_file's README.md and quantization_report.json become NAME.gguf.md and
-// NAME.gguf.report.json (others are left out). Tensors in
+// NAME.gguf.report.json (others are left out). Where options.max_shard_bytes cuts it, a directory holds
+// NAME-00001-of-0000N.gguf and so on; a file cannot be cut (Error(argument)). Tensors in
 // neither list keep the source's type, vectors become F32; those of a GGUF source are copied byte for byte. Rows of q
 // and k go where llama.cpp has them. Throws as ModelWriter does, Error(unsupported) as gguf_metadata does, and
 // Error(argument) for a shape that a layout's blocks do not divide.

@@ -18,6 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::uint64_t kUsualShard = std::uint64_t{5} << 30;
+
 void check_layers(const ModelConfig& config, const WeightLayouts& layers,
                   const OutputFormat& format) {
   const auto modules = linear_modules(config);
@@ -81,7 +83,7 @@ struct ModelWriter::Impl {
         items(list_output(weights, names_of(layers), options.from_quantized ? DType::f32 : DType::f16)),
         small_files(tokenizer_files(weights.checkpoint())),
         output(options.output, options.overwrite),
-        tensors(output.folder(), specs(), options.max_shard_bytes, {{"format", "pt"}}) {
+        tensors(output.folder(), specs(), options.max_shard_bytes.value_or(kUsualShard), {{"format", "pt"}}) {
     for (const OutputFormat::Tensor& tensor : format->shared()) put(tensor.spec.name, tensor.bytes);
     note_rounding();
     if (small_files.empty()) notes.push_back("the source has no tokenizer, so the output has none");

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,8 @@ namespace neap {
 struct ExportOptions {
   std::string output;      // a directory that does not exist yet
   bool overwrite = false;  // ... or a model's directory, replaced when the new one is complete
-  std::uint64_t max_shard_bytes = std::uint64_t{5} << 30;
+  // Tensors' bytes in a file, at most. Unset: 5 GiB in a Hugging Face directory, one file as GGUF.
+  std::optional<std::uint64_t> max_shard_bytes = {};
   ProgressCallback progress = {};  // stages "writing" and "verifying"
   // The source is quantized already, and its very values are written: packed modules that are not announced are an
   // Error, and block types of a GGUF that stay dense become F32, exactly.

@@ -187,19 +187,20 @@ GgufSplit split_of(const GgufFile& file) {
   return split;
 }
 
+std::string split_path(const std::string& stem, const GgufSplit& split) {
+  char suffix[32];
+  std::snprintf(suffix, sizeof suffix, "-%05d-of-%05d.gguf", static_cast<int>(split.number + 1),
+                static_cast<int>(split.count));
+  return stem + suffix;
+}
+
 std::string split_path(const std::string& path, const GgufSplit& split, std::int64_t number) {
-  const auto suffix = [&](std::int64_t n) {
-    char text[32];
-    std::snprintf(text, sizeof text, "-%05d-of-%05d.gguf", static_cast<int>(n + 1),
-                  static_cast<int>(split.count));
-    return std::string(text);
-  };
-  const std::string own = suffix(split.number);
+  const std::string own = split_path("", split);
   if (!path.ends_with(own)) {
     throw Error(ErrorCode::format, "one of several files of a split model, but not named like one",
                 {.file = path, .expected = "a name ending in " + own});
   }
-  return path.substr(0, path.size() - own.size()) + suffix(number);
+  return split_path(path.substr(0, path.size() - own.size()), {number, split.count, split.tensors});
 }
 
 }  // namespace neap

@@ -97,6 +97,8 @@ struct GgufSplit {
 };
 GgufSplit split_of(const GgufFile& file);
 
+// "x", 0 of 3: "x-00001-of-00003.gguf".
+std::string split_path(const std::string& stem, const GgufSplit& split);
 // The path of another file of the same split model: "x-00001-of-00003.gguf" and 1 give
 // "x-00002-of-00003.gguf". Throws Error(format) if `path` does not end in the numbers of `split`.
 std::string split_path(const std::string& path, const GgufSplit& split, std::int64_t number);

@@ -11,12 +11,14 @@
 namespace neap {
 namespace {
 
-constexpr std::uint64_t kAlignment = 32;
 constexpr std::size_t kMaxNameBytes = 63;
+constexpr std::size_t kMostFiles = 65535;  // split.count is 16 bits wide
 constexpr std::uint32_t kMagic = 0x46554747;  // "GGUF"
 constexpr std::uint32_t kVersion = 3, kArray = 9;
 
-std::uint64_t padded(std::uint64_t value) { return (value + kAlignment - 1) / kAlignment * kAlignment; }
+std::uint64_t padded(std::uint64_t value) {
+  return (value + kGgufAlignment - 1) / kGgufAlignment * kGgufAlignment;
+}
 
 // gguf.md's numbers of the types, in the order in which GgufValue has the scalars.
 constexpr std::array<std::uint32_t, 12> kTypeIds = {0, 1, 2, 3, 4, 5, 10, 11, 6, 12, 7, 8};
@@ -86,18 +88,16 @@ void put_tensor(const TensorSpec& tensor, std::uint64_t offset, Header& header) 
   header.number(offset);
 }
 
-}  // namespace
-
-std::uint64_t stored_bytes(const TensorSpec& tensor) {
-  std::uint64_t elements = 1;
-  for (const std::int64_t extent : tensor.shape) elements *= static_cast<std::uint64_t>(extent);
-  const std::size_t block = block_elements(tensor.type);
-  NEAP_CHECK(!tensor.shape.empty() && tensor.shape.back() % static_cast<std::int64_t>(block) == 0);
-  return elements / block * block_bytes(tensor.type);
+// In the types that gguf-split gives them.
+GgufMetadata split_metadata(const GgufSplit& split) {
+  return {{"split.no", static_cast<std::uint16_t>(split.number)},
+          {"split.count", static_cast<std::uint16_t>(split.count)},
+          {"split.tensors.count", static_cast<std::int32_t>(split.tensors)}};
 }
 
-GgufWriter::GgufWriter(const std::string& path, const GgufMetadata& metadata,
-                       const std::vector<TensorSpec>& tensors) {
+}  // namespace
+
+std::string gguf_header(const GgufMetadata& metadata, const std::vector<TensorSpec>& tensors) {
   Header header;
   header.number(kMagic);
   header.number(kVersion);
@@ -108,20 +108,50 @@ GgufWriter::GgufWriter(const std::string& path, const GgufMetadata& metadata,
     NEAP_CHECK(keys.insert(key).second);
     header.pair(key, value);
   }
-  std::uint64_t end = 0;
+  std::uint64_t offset = 0;
   for (const TensorSpec& tensor : tensors) {
     check_name(tensor);
+    put_tensor(tensor, offset, header);
+    offset += padded(stored_bytes(tensor));
+  }
+  std::string bytes = header.bytes();
+  bytes.resize(padded(bytes.size()), '\0');
+  return bytes;
+}
+
+GgufWriter::GgufWriter(const std::string& stem, const GgufMetadata& metadata, const std::vector<TensorSpec>& tensors,
+                       std::uint64_t max_file_bytes) {
+  const auto shards = cut_into_shards(tensors, max_file_bytes);
+  if (shards.size() > kMostFiles) {
+    throw Error(ErrorCode::argument, "a split GGUF has no numbers for so many files",
+                {.file = stem,
+                 .expected = std::to_string(kMostFiles) + " at most",
+                 .found = std::to_string(shards.size())});
+  }
+  GgufSplit split{.number = 0,
+                  .count = static_cast<std::int64_t>(shards.size()),
+                  .tensors = static_cast<std::int64_t>(tensors.size())};
+  const bool whole = split.count == 1;
+  for (const auto& shard : shards) {
+    GgufMetadata pairs = split.number == 0 ? metadata : GgufMetadata();
+    for (const auto& pair : whole ? GgufMetadata() : split_metadata(split)) pairs.push_back(pair);
+    create_file(whole ? stem + ".gguf" : split_path(stem, split), pairs, shard);
+    ++split.number;
+  }
+}
+
+void GgufWriter::create_file(const std::string& path, const GgufMetadata& metadata,
+                             const std::vector<TensorSpec>& tensors) {
+  const std::string header = gguf_header(metadata, tensors);
+  std::uint64_t end = header.size();
+  for (const TensorSpec& tensor : tensors) {
     const std::uint64_t bytes = stored_bytes(tensor);
-    put_tensor(tensor, end, header);
-    NEAP_CHECK(places_.emplace(tensor.name, Place{end, bytes}).second);
+    NEAP_CHECK(places_.emplace(tensor.name, Place{files_.size(), end, bytes}).second);
     end += padded(bytes);
     tensor_bytes_ += bytes;
   }
-  const std::uint64_t data = padded(header.bytes().size());
-  for (auto& place : places_) place.second.offset += data;
-  file_bytes_ = data + end;
-  file_.emplace(path, file_bytes_);
-  file_->write(0, std::as_bytes(std::span(header.bytes())));
+  files_.emplace_back(path, end);
+  files_.back().write(0, std::as_bytes(std::span(header)));
 }
 
 void GgufWriter::write(const std::string& name, std::span<const std::byte> bytes, std::uint64_t offset) {
@@ -129,13 +159,13 @@ void GgufWriter::write(const std::string& name, std::span<const std::byte> bytes
   NEAP_CHECK(found != places_.end());
   Place& place = found->second;
   NEAP_CHECK(offset <= place.bytes && bytes.size() <= place.bytes - offset);
-  file_->write(place.offset + offset, bytes);
+  files_[place.file].write(place.offset + offset, bytes);
   place.written += bytes.size();
 }
 
 void GgufWriter::finish() {
   for (const auto& place : places_) NEAP_CHECK(place.second.written == place.second.bytes);
-  file_->close();
+  for (OutputFile& file : files_) file.close();
 }
 
 }  // namespace neap

@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "io/tensor_bytes.h"
 #include "neap/check.h"
 
 namespace neap {
@@ -19,9 +18,8 @@ static_assert(std::endian::native == std::endian::little,
 using OrderedJson = nlohmann::ordered_json;
 
 std::uint64_t bytes_of(const TensorSpec& tensor) {
-  const auto bytes = checked_bytes(tensor.type, tensor.shape);
-  NEAP_CHECK(bytes && block_elements(tensor.type) == 1);
-  return *bytes;
+  NEAP_CHECK(block_elements(tensor.type) == 1);
+  return stored_bytes(tensor);
 }
 
 // The largest elements first: then each tensor is aligned to its elements, as readers that map the
@@ -52,22 +50,6 @@ std::string header_of(const std::vector<TensorSpec>& tensors,
   return header + text;
 }
 
-std::vector<std::vector<TensorSpec>> split(const std::vector<TensorSpec>& tensors,
-                                           std::uint64_t max_shard_bytes) {
-  std::vector<std::vector<TensorSpec>> shards(1);
-  std::uint64_t filled = 0;
-  for (const TensorSpec& tensor : tensors) {
-    const std::uint64_t bytes = bytes_of(tensor);
-    if (!shards.back().empty() && filled + bytes > max_shard_bytes) {
-      shards.emplace_back();
-      filled = 0;
-    }
-    shards.back().push_back(tensor);
-    filled += bytes;
-  }
-  return shards;
-}
-
 std::string shard_name(std::size_t number, std::size_t count) {
   if (count == 1) return "model.safetensors";
   char name[64];
@@ -81,7 +63,7 @@ SafetensorsWriter::SafetensorsWriter(std::string folder, const std::vector<Tenso
                                      std::uint64_t max_shard_bytes,
                                      const std::map<std::string, std::string>& metadata)
     : folder_(std::move(folder)) {
-  const auto shards = split(tensors, max_shard_bytes);
+  const auto shards = cut_into_shards(tensors, max_shard_bytes);
   for (std::size_t i = 0; i < shards.size(); ++i) {
     create_shard(folder_ + "/" + shard_name(i, shards.size()), shards[i], metadata);
   }

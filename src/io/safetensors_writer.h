@@ -10,23 +10,17 @@
 #include <string_view>
 #include <vector>
 
+#include "io/shards.h"
 #include "io/writer.h"
-#include "neap/tensor.h"
 
 namespace neap {
-
-struct TensorSpec {
-  std::string name;
-  DType type = DType::f32;  // a plain one
-  Shape shape;
-};
 
 class SafetensorsWriter {
  public:
   // model.safetensors in `folder`, or, where that would exceed max_shard_bytes, numbered shards of
   // at most that size (a larger tensor has one to itself) and model.safetensors.index.json. Tensors
   // go to shards in the order given. `metadata`: "__metadata__" of each file. Reserves all space.
-  // Throws Error(io); NEAP_CHECKs that names differ.
+  // Throws Error(io); NEAP_CHECKs that names differ and types are plain ones.
   SafetensorsWriter(std::string folder, const std::vector<TensorSpec>& tensors,
                     std::uint64_t max_shard_bytes,
                     const std::map<std::string, std::string>& metadata);

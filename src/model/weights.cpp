@@ -75,6 +75,10 @@ std::string module_name(std::int64_t layer, Role role) {
   return "model.layers." + std::to_string(layer) + "." + std::string(role_names(role).huggingface);
 }
 
+std::string gguf_weight_name(std::int64_t layer, Role role) {
+  return "blk." + std::to_string(layer) + "." + std::string(role_names(role).gguf) + ".weight";
+}
+
 Shape module_shape(const ModelConfig& config, Role role) {
   const std::int64_t attention = config.heads * config.head_dim;
   switch (role) {

@@ -26,6 +26,8 @@ namespace neap {
 
 // "model.layers.{layer}.self_attn.q_proj" and so on: the module, without ".weight".
 std::string module_name(std::int64_t layer, Role role);
+// "blk.{layer}.attn_q.weight": what GGUF calls that module's weight.
+std::string gguf_weight_name(std::int64_t layer, Role role);
 // (out, in) of a role's weight.
 Shape module_shape(const ModelConfig& config, Role role);
 bool module_has_bias(const ModelConfig& config, Role role);

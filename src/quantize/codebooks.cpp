@@ -2,8 +2,6 @@
 // inputs, then scales and codebooks chosen in turn.
 #include "neap/codebooks.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <utility>
@@ -16,6 +14,7 @@
 #include "neap/calibration.h"
 #include "neap/error.h"
 #include "quantize/array_reservoir.h"
+#include "quantize/calibration_text.h"
 #include "quantize/timing.h"
 #include "solve/codebook_fit.h"
 
@@ -30,12 +29,6 @@ struct Samples {
   ArraySample weights, activations;
 };
 
-std::uint64_t memory_limit(const CodebookOptions& options) {
-  if (options.max_memory > 0) return options.max_memory;
-  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::uint64_t>(::sysconf(_SC_PAGE_SIZE)) / 2;
-}
-
 void report(const CodebookOptions& options, const std::string& stage, std::int64_t done,
             std::int64_t total) {
   if (!options.progress || options.progress({stage, done, total, {}})) return;
@@ -48,13 +41,14 @@ bool wanted(const CodebookOptions& options, std::int64_t layer) {
 }
 
 TokenWindows windows_for(const Checkpoint& checkpoint, const CodebookOptions& options) {
-  const Tokenizer tokenizer = Tokenizer::open(checkpoint);
-  if (!options.text.empty())
-    return read_windows(options.text, tokenizer, options.samples, options.length);
-  const auto model = load_model(checkpoint, {Precision::bf16, memory_limit(options)});
-  return write_windows(*model, tokenizer, SelfTextPart::calibration,
-                       options.samples > 0 ? options.samples : kSelfWrittenWindows, options.length,
-                       options.seed, options.progress);
+  return calibration_windows(checkpoint, {.files = options.text,
+                                          .samples = options.samples,
+                                          .self_written = kSelfWrittenWindows,
+                                          .length = options.length,
+                                          .seed = options.seed,
+                                          .precision = Precision::bf16,
+                                          .memory = memory_limit(options.max_memory),
+                                          .progress = options.progress});
 }
 
 void add_weights(const Weights& weights, std::int64_t layer, const std::string& name,
@@ -79,7 +73,7 @@ void visit_model(const Checkpoint& checkpoint, const CodebookOptions& options,
                   {.reference = false,
                    .residual = false,
                    .precision = Precision::bf16,
-                   .memory = memory_limit(options) / 4,
+                   .memory = memory_limit(options.max_memory) / 4,
                    .scratch = std::filesystem::temp_directory_path().string()});
   const std::int64_t layers = weights.config().layers;
   for (std::int64_t layer = 0; layer < layers; ++layer) {

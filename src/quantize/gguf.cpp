@@ -90,9 +90,9 @@ GgufTensor to_iq4_nl(const TableLayout& layout, const TableTensor& tables) {
   return tensor;
 }
 
-GgufTensor round_to_iq4_nl(MatrixView<const float> weight) {
+GgufTensor round_to_iq4_nl(MatrixView<const float> weight, std::span<const float> importance) {
   const TableLayout layout = iq4_nl_tables();
-  return to_iq4_nl(layout, round_to_tables(weight, layout, search_scales(weight, layout, {}), {}));
+  return to_iq4_nl(layout, round_to_tables(weight, layout, search_scales(weight, layout, importance), {}));
 }
 
 }  // namespace
@@ -108,10 +108,10 @@ GgufSolution solve_gguf(const LayerSystem& system, MatrixView<const float> weigh
   return {to_gguf(layout, solution.grid, std::move(solution.codes)), std::move(solution.report)};
 }
 
-GgufTensor round_to_gguf(MatrixView<const float> weight, const GgufLayout& layout) {
+GgufTensor round_to_gguf(MatrixView<const float> weight, const GgufLayout& layout, std::span<const float> importance) {
   require_finite(weight);
-  if (layout.type == DType::iq4_nl) return round_to_iq4_nl(weight);
-  const Grid grid = make_grid(weight, group_layout(layout), GridSearch::weighted, {}, form_of(layout));
+  if (layout.type == DType::iq4_nl) return round_to_iq4_nl(weight, importance);
+  const Grid grid = make_grid(weight, group_layout(layout), GridSearch::weighted, importance, form_of(layout));
   return to_gguf(layout, grid, nearest_codes(weight, grid));
 }
 

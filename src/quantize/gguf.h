@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "codec/gguf_blocks.h"
 #include "solve/layer.h"
@@ -17,8 +18,8 @@ struct GgufSolution {
 GgufSolution solve_gguf(const LayerSystem& system, MatrixView<const float> weight, const GgufLayout& layout,
                         const SolveOptions& options, std::uint64_t key);
 
-// The nearest codes under scales (and minima) of least squared error, or close to it. Throws Error(data) for a
-// weight that is not finite.
-GgufTensor round_to_gguf(MatrixView<const float> weight, const GgufLayout& layout);
+// The nearest codes under scales (and minima) of least squared error, or close to it. importance: of each input's
+// squared errors, or empty: all 1. Throws Error(data) for a weight that is not finite.
+GgufTensor round_to_gguf(MatrixView<const float> weight, const GgufLayout& layout, std::span<const float> importance = {});
 
 }  // namespace neap

@@ -64,6 +64,14 @@ void check_format(const Recipe& recipe) {
   if (recipe.lm_head_bits != 0) refuse(format + " keeps the head as it is", "lm_head kept", std::to_string(recipe.lm_head_bits) + " bits");
 }
 
+void check_imatrix(const Recipe& recipe) {
+  if (recipe.method != Method::rtn) refuse("weighing by an importance matrix leaves nothing to solve", "rtn with an imatrix", name_of(recipe.method));
+  if (recipe.scheme != Scheme::integer && recipe.scheme != Scheme::gguf) {
+    refuse("scales that an importance matrix could weigh are not searched here", "an integer grid or GGUF", name_of(recipe.scheme));
+  }
+  if (balances(recipe)) refuse("balancing needs calibration text", "no balancing with an imatrix", "balance");
+}
+
 void check_settings(const Recipe& recipe) {
   check_range("bits", recipe.bits, 2, 8);
   check_range("target_mix", recipe.target_mix, 0, 1);
@@ -75,6 +83,7 @@ void check_settings(const Recipe& recipe) {
   check_range("seqlen", static_cast<double>(recipe.length), 2, 1e7);
   if (recipe.lm_head_bits != 0) check_range("lm_head bits", recipe.lm_head_bits, 2, 8);
   if (recipe.scheme != Scheme::integer) check_format(recipe);
+  if (recipe.imatrix) check_imatrix(recipe);
   if (recipe.method == Method::awq && balances(recipe)) refuse("AWQ has factors of its own", "no balancing with awq", "balance");
 }
 
@@ -137,8 +146,8 @@ void check_layout(const Module& module, const WeightLayout& layout) {
 // What llama.cpp's quantizer gives a matrix, or what its shape leaves of that, which the plan then tells; nothing: it
 // stays as it is.
 std::optional<GgufLayout> gguf_layout(const Recipe& recipe, const ModelConfig& config, const Module& module, Plan& plan) {
-  const DType wanted = recipe.gguf.pure ? base_type(recipe.gguf.mix)
-                                        : mixed_type(recipe.gguf.mix, module.name, config, recipe.method != Method::rtn);
+  const bool calibrated = recipe.method != Method::rtn || recipe.imatrix;
+  const DType wanted = recipe.gguf.pure ? base_type(recipe.gguf.mix) : mixed_type(recipe.gguf.mix, module.name, config, calibrated);
   const auto type = module.cols % static_cast<std::int64_t>(block_elements(wanted)) == 0
                         ? wanted : fallback_type(wanted, module.cols);
   if (type == wanted) return GgufLayout{wanted};

@@ -1,7 +1,6 @@
 #include "neap/quantize.h"
 
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <deque>
@@ -19,20 +18,16 @@
 #include "neap/error.h"
 #include "neap/version.h"
 #include "quantize/awq.h"
+#include "quantize/calibration_text.h"
 #include "quantize/card.h"
 #include "quantize/gguf.h"
+#include "quantize/importance.h"
 #include "quantize/walk.h"
 
 namespace neap {
 namespace {
 
 constexpr std::int64_t kSelfWrittenWindows = 24;
-
-std::uint64_t memory_limit(const QuantizeOptions& options) {
-  if (options.max_memory > 0) return options.max_memory;
-  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::uint64_t>(::sysconf(_SC_PAGE_SIZE)) / 2;
-}
 
 std::uint64_t peak_memory() {
   std::ifstream status("/proc/self/status");
@@ -44,16 +39,16 @@ std::uint64_t peak_memory() {
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
 }
 
-TokenWindows calibration_windows(const Checkpoint& checkpoint, const QuantizeOptions& options) {
+TokenWindows windows_for(const Checkpoint& checkpoint, const QuantizeOptions& options) {
   const Recipe& recipe = options.recipe;
-  const Tokenizer tokenizer = Tokenizer::open(checkpoint);
-  if (!options.calibration_files.empty()) {
-    return read_windows(options.calibration_files, tokenizer, recipe.samples, recipe.length);
-  }
-  const auto model = load_model(checkpoint, {recipe.precision, memory_limit(options)});
-  const std::int64_t samples = recipe.samples > 0 ? recipe.samples : kSelfWrittenWindows;
-  return write_windows(*model, tokenizer, SelfTextPart::calibration, samples, recipe.length, recipe.seed,
-                       options.progress);
+  return calibration_windows(checkpoint, {.files = options.calibration_files,
+                                          .samples = recipe.samples,
+                                          .self_written = kSelfWrittenWindows,
+                                          .length = recipe.length,
+                                          .seed = recipe.seed,
+                                          .precision = recipe.precision,
+                                          .memory = memory_limit(options.max_memory),
+                                          .progress = options.progress});
 }
 
 // Statistics of fewer tokens than a layer has inputs are mostly ridge, and the result is worse than plain rounding.
@@ -64,6 +59,20 @@ void require_enough(const TokenWindows& windows, const ModelConfig& config) {
                .expected = std::to_string(config.hidden) + " tokens at the very least, better " +
                            std::to_string(20 * config.intermediate),
                .found = std::to_string(windows.tokens())});
+}
+
+// Nothing without an importance matrix.
+std::optional<Importances> importances_for(const QuantizeOptions& options, const Plan& plan, const ModelConfig& config) {
+  if (options.recipe.imatrix == options.imatrix.empty()) {
+    throw Error(ErrorCode::argument, options.recipe.imatrix ? "the recipe asks for an importance matrix, and none is given"
+                                                            : "an importance matrix is given, and the recipe does not ask for it");
+  }
+  if (!options.recipe.imatrix) return {};
+  if (!options.calibration_files.empty()) {
+    throw Error(ErrorCode::argument, "an importance matrix stands for calibration text: one of them",
+                {.file = options.imatrix, .found = options.calibration_files.front()});
+  }
+  return read_importances(options.imatrix, plan, config, options.recipe.ridge);
 }
 
 // What the report says of the grids in use, weighted by the layers' sizes.
@@ -159,7 +168,8 @@ void store_scales_as_halves(Plan& plan) {
 }
 
 GgufContents gguf_contents(const Recipe& recipe, const Plan& plan) {
-  GgufContents contents{.mix = recipe.gguf.mix, .modules = {}, .rounded = plan.rounded, .round = round_to_gguf};
+  GgufContents contents{.mix = recipe.gguf.mix, .modules = {}, .rounded = plan.rounded, .round = {}};
+  contents.round = [](MatrixView<const float> rows, const GgufLayout& layout) { return round_to_gguf(rows, layout); };
   for (const auto& [module, layout] : plan.layers) contents.modules[module] = std::get<GgufLayout>(layout);
   return contents;
 }
@@ -167,7 +177,7 @@ GgufContents gguf_contents(const Recipe& recipe, const Plan& plan) {
 std::unique_ptr<ModelOutput> make_output(const QuantizeOptions& options, const Weights& weights, const Plan& plan,
                                          const CodebookSet& codebooks) {
   const FileFormat file = format_of(options);
-  ExportOptions how{.output = options.output, .overwrite = options.overwrite, .progress = options.progress};
+  ExportOptions how{.output = options.output, .overwrite = options.overwrite, .max_shard_bytes = options.max_shard_bytes, .progress = options.progress};
   if (file == FileFormat::gguf) return make_gguf_output(weights, gguf_contents(options.recipe, plan), std::move(how));
   const auto gptq = gptq_version(file);
   auto format = gptq                        ? make_gptq_format(*gptq)
@@ -230,6 +240,7 @@ class Job {
   Job(const Run& run, QuantizeOptions options) : run_(run), options_(std::move(options)), plan_(plan_of(options_, run.weights.config())) {
     const bool lobcq = options_.recipe.scheme == Scheme::lobcq;
     if (lobcq) codebooks_ = codebooks_of(options_.recipe.lobcq);
+    importances_ = importances_for(options_, plan_, run.weights.config());
     writer_ = make_output(options_, run.weights, plan_, codebooks_);
     report_.output = options_.output;
     report_.command = options_.command;
@@ -253,7 +264,8 @@ class Job {
     return {.recipe = options_.recipe,
             .codebooks = options_.recipe.scheme == Scheme::lobcq ? &codebooks_ : nullptr,
             .input_scales = input_scales(options_) == InputScales::fixed,
-            .activation_memory = memory_limit(options_) / 4,
+            .importances = importances_ ? &*importances_ : nullptr,
+            .activation_memory = memory_limit(options_.max_memory) / 4,
             .scratch = parent.string(),
             .progress = options_.progress};
   }
@@ -298,6 +310,10 @@ class Job {
       report_.calibration = run_.windows.sources;
       report_.calibration_windows = static_cast<std::int64_t>(run_.windows.windows.size());
       report_.calibration_tokens = run_.windows.tokens();
+    } else if (importances_) {
+      report_.calibration = {importances_->source};
+      report_.calibration_windows = importances_->windows;
+      report_.calibration_tokens = importances_->source.tokens;
     }
     report_.bits_per_weight = mean_bits(report_.layers);
     report_.file_bits_per_weight = writer_->bits_per_weight();
@@ -323,6 +339,7 @@ class Job {
   QuantizeOptions options_;
   Plan plan_;
   CodebookSet codebooks_;
+  std::optional<Importances> importances_;
   std::unique_ptr<ModelOutput> writer_;
   QuantizeReport report_;
 };
@@ -471,7 +488,7 @@ std::vector<QuantizeOutcome> quantize_all(const Checkpoint& checkpoint, const Qu
     jobs.push_back({Job(run, std::move(its)), {other.output, {}, {}}});
   }
   if (std::any_of(jobs.begin(), jobs.end(), [](const Ordered& ordered) { return ordered.job.reads_text(); })) {
-    run.windows = timed(run.clock, "calibration text", 0, [&] { return calibration_windows(checkpoint, options); });
+    run.windows = timed(run.clock, "calibration text", 0, [&] { return windows_for(checkpoint, options); });
     require_enough(run.windows, run.weights.config());
   }
   run.source_files = timed(run.clock, "hashing the source", 0, [&] { return hashes_of_files(checkpoint); });

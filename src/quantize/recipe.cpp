@@ -252,6 +252,7 @@ std::string Recipe::to_json() const {
     put_block_scaled(j, *this);
   }
   j["ignore"] = ignore;
+  j["imatrix"] = imatrix;
   j["samples"] = samples;
   j["seqlen"] = length;
   j["seed"] = seed;
@@ -277,7 +278,7 @@ Recipe Recipe::from_json(const std::string& text, const std::string& file) {
   std::string scheme = name_of(r.scheme);
   read(j, "scheme", scheme, file);
   r.scheme = value_from(kSchemes, scheme, "scheme");
-  std::set<std::string> known = {"method",    "scheme", "ignore",      "samples", "seqlen", "seed",  "precision",
+  std::set<std::string> known = {"method",    "scheme", "ignore", "imatrix",      "samples", "seqlen", "seed",  "precision",
                                  "target",    "target_mix", "ridge",   "paths",   "order",  "descent_sweeps", "refits", "balance"};
   if (r.scheme == Scheme::lobcq) {
     known.insert({"block_array", "block", "num_codebooks", "codebooks", "weights_only", "scales"});
@@ -303,6 +304,7 @@ Recipe Recipe::from_json(const std::string& text, const std::string& file) {
   std::string target = name_of(r.target);
   read(j, "method", method, file);
   read(j, "ignore", r.ignore, file);
+  read(j, "imatrix", r.imatrix, file);
   read(j, "samples", r.samples, file);
   read(j, "seqlen", r.length, file);
   read(j, "seed", r.seed, file);

@@ -106,24 +106,26 @@ double attention_gflop(const ModelConfig& config, const TokenWindows& windows) {
   return 4e-9 * pairs * static_cast<double>(config.heads * config.head_dim);
 }
 
-QuantizedWeight round_weight(const Matrix<float>& weight, const WeightLayout& layout, const WalkOptions& options,
-                             float global_scale) {
+QuantizedWeight round_weight(const std::string& module, const Matrix<float>& weight, const WeightLayout& layout,
+                             const WalkOptions& options, float global_scale) {
   if (std::holds_alternative<LobcqLayout>(layout)) {
     return round_to_lobcq(weight, *options.codebooks,
                           options.recipe.lobcq.search_scales ? ScaleChoice::search : ScaleChoice::maximum);
   }
   require_finite(weight);
+  std::span<const float> importance;
+  if (options.importances) importance = options.importances->modules.at(module);
   if (const auto* fp4 = std::get_if<Fp4Layout>(&layout)) return round_to_fp4(weight, *fp4, global_scale);
-  if (const auto* blocks = std::get_if<GgufLayout>(&layout)) return round_to_gguf(weight, *blocks);
+  if (const auto* blocks = std::get_if<GgufLayout>(&layout)) return round_to_gguf(weight, *blocks, importance);
   const auto& grid = std::get<GroupLayout>(layout);
-  return options.recipe.scheme == Scheme::int4 ? round_to_int4(weight, grid) : round_to_nearest(weight, grid);
+  return options.recipe.scheme == Scheme::int4 ? round_to_int4(weight, grid) : round_to_nearest(weight, grid, GridSearch::weighted, importance);
 }
 
 // global_scale: NVFP4's.
 QuantizedWeight round_layer(const std::string& module, const Matrix<float>& weight, const WeightLayout& layout,
                             const WalkOptions& options, float global_scale, PhaseClock& clock, LayerRecord& record) {
   const double start = seconds_now();
-  QuantizedWeight rounded = naming(module, [&] { return round_weight(weight, layout, options, global_scale); });
+  QuantizedWeight rounded = naming(module, [&] { return round_weight(module, weight, layout, options, global_scale); });
   record = plain_record(module, rounded);
   record.seconds = seconds_now() - start;
   clock.add("rounding", record.seconds);

@@ -12,6 +12,7 @@
 #include "export/output_format.h"
 #include "model/weights.h"
 #include "neap/quantize.h"
+#include "quantize/importance.h"
 #include "quantize/plan.h"
 #include "quantize/timing.h"
 
@@ -28,6 +29,7 @@ struct WalkOptions {
   Recipe recipe;
   const CodebookSet* codebooks = nullptr;  // of LO-BCQ
   bool input_scales = false;               // each layer comes with a scale for its inputs
+  const Importances* importances = nullptr;  // what round_all weighs errors by
   std::uint64_t activation_memory = 0;
   std::string scratch;
   ProgressCallback progress;
@@ -59,7 +61,7 @@ std::vector<LayerRecord> walk(const Weights& weights, const Plan& plan, const To
 // What is known of a layer that no solver has reported on.
 LayerRecord plain_record(const std::string& module, const QuantizedWeight& weight);
 
-// Rounding to nearest: no calibration, no streams, no input scales.
+// Rounding to nearest, under scales that suit options.importances: no calibration, no streams, no input scales.
 std::vector<LayerRecord> round_all(const Weights& weights, const Plan& plan, const WalkOptions& options,
                                    const LayerSink& sink, PhaseClock& clock);
 

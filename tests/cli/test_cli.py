@@ -82,7 +82,7 @@ class Usage(CliTest):
         self.assertIn("Examples:\n  neap codebooks fit", run("codebooks", "fit", "--help").stdout)
 
     def test_help_fits_into_100_columns(self):
-        for command in ([], ["quantize"], ["export"], ["verify"], ["eval"], ["inspect"], ["generate"], ["chat"], ["bench"], ["codebooks"], ["codebooks", "fit"]):
+        for command in ([], ["quantize"], ["export"], ["verify"], ["eval"], ["inspect"], ["generate"], ["chat"], ["bench"], ["imatrix"], ["codebooks"], ["codebooks", "fit"]):
             for line in run(*command, "--help").stdout.splitlines():
                 self.assertLessEqual(len(line), 100, line)
 
@@ -718,6 +718,8 @@ class BlockScaled(CliTest):
         for scheme in ("NVFP4", "MXFP4", "INT4"):
             both, _ = self.quantize("both" + scheme, scheme, "--method", "rtn")
             alone, report = self.quantize("alone" + scheme, scheme, "--method", "rtn", "--weights-only")
+            named, _ = self.quantize("named" + scheme, scheme + "A16", "--method", "rtn")
+            self.assertEqual((alone / "model.safetensors").read_bytes(), (named / "model.safetensors").read_bytes())
             self.assertEqual(report["activations"], "16 bits")
             self.assertEqual(self.evaluate(alone)["perplexity"], self.evaluate(both, "--activations", "keep")["perplexity"])
 
@@ -753,6 +755,7 @@ class BlockScaled(CliTest):
             self.assert_fails(run(*arguments, "--scheme", scheme, "--format", "neap"), "compressed-tensors")
             self.assert_fails(run(*arguments[:4], "--scheme", scheme, "--method", "rtn"), "down_proj", "divisor of 44")
         self.assert_fails(run(*arguments, "--scheme", "INT4", "--group-size", 32), "INT4", "64 or 128")
+        self.assert_fails(run(*arguments, "--scheme", "NVFP4A8"), "NVFP4A8", "NVFP4A16")
         self.assert_fails(run(*arguments, "--scheme", "INT4", "--group-size", 128), "divisor of 64")
         self.assertEqual(list(self.folder.glob("bad*")), [])
 
@@ -777,6 +780,35 @@ class Gguf(CliTest):
         self.assertLess(evaluated["kl"]["mean"], 0.5)
         again, _ = self.quantize("gguf", "--overwrite", "--method", "rtn", "--allow-fallback", "--ignore", "re:.*down_proj")
         self.assertEqual(json.loads((again / "neap_recipe.json").read_text())["type"], "Q4_0")
+
+    def test_a_split_model_is_the_same_model(self):
+        options = ("--method", "rtn", "--allow-fallback")
+        whole, _ = self.quantize("whole", *options)
+        split, _ = self.quantize("split", *options, "--max-shard-size", "20K")
+        names = sorted(p.name for p in split.glob("*.gguf"))
+        self.assertEqual(names, [f"split-{i + 1:05}-of-{len(names):05}.gguf" for i in range(len(names))])
+        self.assertGreater(len(names), 1)
+        self.assertTrue(self.json_of("verify", split, "--against", self.model)["hashes_compared"])
+        evaluated = self.json_of("eval", split, "--reference", whole, "--text", self.text, "--window", 128, "--windows", 2)
+        self.assertEqual(evaluated["kl"]["max"], 0)
+        command = ("quantize", self.model, *options, "--scheme", "GGUF:Q4_0", "--max-shard-size")
+        self.assert_usage(run(*command, "much", "-o", self.folder / "bad"), "--max-shard-size")
+        self.assert_fails(run(*command, "20K", "-o", self.folder / "bad.gguf"), "bad.gguf", "one file is not several")
+
+    def test_an_importance_matrix_stands_for_text(self):
+        matrix = self.folder / "imatrix.gguf"
+        made = self.json_of("imatrix", self.model, "-o", matrix, "--calib", self.text, "--seqlen", 128)
+        self.assertEqual(made["weights"], 14)
+        out, report = self.quantize("weighed", "--imatrix", matrix, "--allow-fallback")
+        self.assertEqual(report["calibration"]["tokens"], made["windows"] * 128)
+        self.assertEqual(report["calibration"]["sources"][0]["name"], str(matrix))
+        recipe = json.loads((out / "neap_recipe.json").read_text())
+        self.assertEqual((recipe["method"], recipe["imatrix"]), ("rtn", True))
+        command = ("quantize", self.model, "-o", self.folder / "bad", "--allow-fallback", "--scheme", "GGUF:Q4_0")
+        self.assert_fails(run(*command, "--recipe", out / "neap_recipe.json"), "importance matrix", "none is given")
+        self.assert_fails(run(*command, "--imatrix", matrix, "--method", "ojbkq"), "rtn with an imatrix")
+        self.assert_fails(run(*command, "--imatrix", self.text), self.text.name, "offset 4", "not an importance matrix")
+        self.assert_fails(run(*command, "--imatrix", out / "weighed.gguf"), "is not an importance matrix")
 
     def test_what_does_not_go_together(self):
         command = ("quantize", self.model, "-o", self.folder / "bad", "--method", "rtn")

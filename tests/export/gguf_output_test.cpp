@@ -112,6 +112,22 @@ TEST_F(GgufOutputTest, AGgufKeepsItsMetadataAndWhatIsNotQuantized) {
   }
 }
 
+TEST_F(GgufOutputTest, ASplitModelIsTheSameModel) {
+  const Weights source = open_weights(with_tokenizer("llama2"));
+  const GgufContents contents = contents_for(source.config(), DType::q4_0);
+  const auto tensors = random_tensors(source.config(), contents);
+  write_all(source, contents, tensors, {.output = at("out"), .max_shard_bytes = 20000});
+  const Weights output = open_weights(at("out"));
+  EXPECT_GT(output.checkpoint().gguf()->integer("split.count"), 1);
+  EXPECT_FALSE(fs::exists(at("out") + "/out.gguf"));
+  expect_same_model(output, source, tensors);
+  // Split or not is of the file: a copy of it is one file again.
+  write_all(output, {.mix = GgufMix::q4_0, .modules = {}, .rounded = {}, .round = {}}, {}, {.output = at("again")});
+  const Weights again = open_weights(at("again"));
+  expect_same_model(again, source, tensors);
+  EXPECT_EQ(again.checkpoint().gguf()->find("split.count"), nullptr);
+}
+
 TEST_F(GgufOutputTest, RoundedMatricesComeThroughTheCaller) {
   const Weights source = open_weights(with_tokenizer("llama2"));  // vocabulary 259, hidden 64
   GgufContents contents = contents_for(source.config(), DType::q8_0);

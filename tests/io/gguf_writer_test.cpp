@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 
 #include "io/mapped_file.h"
+#include "neap/checkpoint.h"
 #include "support/expect_error.h"
 #include "support/temp_folder.h"
 
@@ -40,17 +42,20 @@ std::vector<std::byte> counting(std::uint64_t count) {
   return bytes;
 }
 
-std::string written(const test::TempFolder& folder) {
-  const std::string path = folder / "out.gguf";
-  GgufWriter writer(path, every_kind(), kTensors);
+void write_counting(GgufWriter& writer) {
   for (auto tensor = kTensors.rbegin(); tensor != kTensors.rend(); ++tensor) {
     const auto bytes = counting(stored_bytes(*tensor));
     writer.write(tensor->name, std::span(bytes).subspan(4), 4);
     writer.write(tensor->name, std::span(bytes).first(4));
   }
   writer.finish();
+}
+
+std::string written(const test::TempFolder& folder) {
+  GgufWriter writer(folder / "out", every_kind(), kTensors);
+  write_counting(writer);
   EXPECT_EQ(writer.tensor_bytes(), 12u + 72u + 70u);
-  return path;
+  return writer.first_file();
 }
 
 TEST(GgufWriter, TheReaderFindsEveryKindOfValueAndEveryByte) {
@@ -82,7 +87,47 @@ TEST(GgufWriter, EveryTruncationIsRefused) {
 TEST(GgufWriter, ANameThatGgmlHasNoRoomForIsRefused) {
   const test::TempFolder folder;
   const std::string name(64, 'n');
-  EXPECT_ERROR(GgufWriter(folder / "out.gguf", {}, {{name, DType::f32, {1}}}), ErrorCode::argument, name);
+  EXPECT_ERROR(GgufWriter(folder / "out", {}, {{name, DType::f32, {1}}}), ErrorCode::argument, name);
+}
+
+TEST(GgufWriter, ASplitModelHasItsMetadataOnceAndEveryByte) {
+  const test::TempFolder folder;
+  GgufWriter writer(folder / "out", every_kind(), kTensors, 100);
+  write_counting(writer);
+  EXPECT_EQ(writer.tensor_bytes(), 12u + 72u + 70u);
+  EXPECT_EQ(writer.first_file(), folder / "out-00001-of-00002.gguf");
+  const Checkpoint read = Checkpoint::open(writer.first_file());  // checks the numbers in both files
+  ASSERT_EQ(read.tensors().size(), kTensors.size());
+  for (const TensorSpec& spec : kTensors) {
+    const TensorInfo& tensor = read.info(spec.name);
+    EXPECT_EQ(tensor.file.ends_with("-00002-of-00002.gguf"), spec.name == "half");
+    EXPECT_EQ(tensor.shape, spec.shape);
+    EXPECT_TRUE(std::ranges::equal(read.bytes(tensor), counting(tensor.bytes)));
+  }
+  GgufMetadata first = every_kind();
+  first.insert(first.end(), {{"split.no", std::uint16_t{0}}, {"split.count", std::uint16_t{2}},
+                             {"split.tensors.count", std::int32_t{3}}});
+  EXPECT_EQ(read.gguf()->metadata(), first);
+  const MappedFile second(folder / "out-00002-of-00002.gguf");
+  EXPECT_EQ(GgufFile::parse(second.bytes(), second.path()).metadata(),
+            (GgufMetadata{{"split.no", std::uint16_t{1}}, {"split.count", std::uint16_t{2}},
+                          {"split.tensors.count", std::int32_t{3}}}));
+}
+
+TEST(GgufWriter, ATensorLargerThanAFileHasOneToItself) {
+  const test::TempFolder folder;
+  GgufWriter writer(folder / "out", {}, kTensors, 1);
+  write_counting(writer);
+  EXPECT_EQ(writer.first_file(), folder / "out-00001-of-00003.gguf");
+  EXPECT_EQ(Checkpoint::open(writer.first_file()).tensors().size(), 3u);
+}
+
+TEST(GgufWriter, MoreFilesThanHaveNumbersAreRefusedBeforeAnyIsMade) {
+  const test::TempFolder folder;
+  std::vector<TensorSpec> tensors;
+  for (int i = 0; i < 65536; ++i) tensors.push_back({std::to_string(i), DType::f32, {1}});
+  EXPECT_ERROR(GgufWriter(folder / "out", {}, tensors, 1), ErrorCode::argument, "65536");
+  EXPECT_TRUE(std::filesystem::is_empty(folder / ""));
 }
 
 }  // namespace

@@ -1,0 +1,20 @@
+#include "quantize/calibration_text.h"
+
+#include <unistd.h>
+
+namespace neap {
+
+TokenWindows calibration_windows(const Checkpoint& checkpoint, const CalibrationText& text) {
+  const Tokenizer tokenizer = Tokenizer::open(checkpoint);
+  if (!text.files.empty()) return read_windows(text.files, tokenizer, text.samples, text.length);
+  const auto model = load_model(checkpoint, {text.precision, text.memory});
+  return write_windows(*model, tokenizer, SelfTextPart::calibration, text.samples > 0 ? text.samples : text.self_written,
+                       text.length, text.seed, text.progress);
+}
+
+std::uint64_t memory_limit(std::uint64_t asked) {
+  if (asked > 0) return asked;
+  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGE_SIZE)) / 2;
+}
+
+}  // namespace neap
