@@ -5,7 +5,8 @@
 
 --f16 is --model as llama.cpp's convert_hf_to_gguf.py writes it. Both tools calibrate on the same tokens: the first --samples windows
 of --seqlen tokens of --calib, as text for llama-imatrix (windows of --seqlen too). Types of embedding and head are those that
-llama-quantize picks, for both. Divergence and perplexity are those of llama-perplexity --kl-divergence, windows of 512, on the
+llama-quantize picks, for both. A type "ffn_down:Q2_K" is that of ffn_down alone, all other matrices being F16 in both files (for models whose
+other rows are no whole super-blocks). Divergence and perplexity are those of llama-perplexity --kl-divergence, windows of 512, on the
 first --chunks of --text, against --f16.
 
 Each run's figures stand in FOLDER/*.json; runs whose file is there are not repeated. The table (Markdown) is printed and written
@@ -92,13 +93,20 @@ def main():
             "-t", a.threads, "--no-ppl")
 
     def theirs(kind):
-        return lambda path: run(a.out / f"llama-{kind}.log", a.llama / "llama-quantize", "--imatrix", imatrix, a.f16, path, kind, a.threads)
+        part, _, of = kind.rpartition(":")
+        only = (f"--tensor-type {part}={of} --tensor-type attn=f16 --tensor-type ffn=f16 --token-embedding-type f16 --output-tensor-type f16"
+                if part else "").split()
+        return lambda path: run(a.out / f"llama-{kind}.log", a.llama / "llama-quantize", "--imatrix", imatrix, *only, a.f16, path, of, a.threads)
 
     def ours(kind):
+        part, _, of = kind.rpartition(":")
+        only = ["--pure", "--ignore", "re:.*(q|k|v|o|gate|up)_proj", "--ignore", "model.embed_tokens"] if part else []
+        assert part in ("", "ffn_down")
+
         def make(path):
             folder = a.out / "neap-output"
             seconds = run(a.out / f"neap-{kind}.log", a.neap, "quantize", a.model, "-o", folder, "--overwrite", "--scheme",
-                          f"GGUF:{kind}", "--allow-fallback", "--calib", lines, "--seqlen", a.seqlen, "--threads", a.threads,
+                          f"GGUF:{of}", *only, "--allow-fallback", "--calib", lines, "--seqlen", a.seqlen, "--threads", a.threads,
                           *(f"--{o}" for o in a.neap_options))
             shutil.copyfile(next(folder.glob("*.gguf")), path)
             return seconds

@@ -99,7 +99,7 @@ def run(arguments, method, bits, group, draw):
         output = arguments.out / "model"
         shutil.rmtree(output, ignore_errors=True)
         calibration = [] if method == "rounding" else ["--calib", arguments.out / f"draw{draw}.jsonl"]
-        report = neap(arguments, "quantize", arguments.model, "-o", output, "--bits", bits, "--group-size", group, "--asym",
+        report = neap(arguments, "quantize", "--no-verify", arguments.model, "-o", output, "--bits", bits, "--group-size", group, "--asym",
                       *METHODS[method], *calibration)
         figures = evaluate(arguments, output)
         shutil.rmtree(output)

@@ -104,7 +104,7 @@ def run(arguments, name, blocks, windows, length, options):
         calibration.write_text("\n".join(lines) + "\n")
         output = arguments.out / "model"
         shutil.rmtree(output, ignore_errors=True)
-        command = [arguments.neap, "quantize", arguments.out / f"blocks{blocks}", "-o", output, "--bits", 4, "--group-size", 128,
+        command = [arguments.neap, "quantize", "--no-verify", arguments.out / f"blocks{blocks}", "-o", output, "--bits", 4, "--group-size", 128,
                    "--calib", calibration, "--seqlen", length, "--threads", arguments.threads, "--max-memory",
                    arguments.max_memory, "--json", *options]
         done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, check=True)

@@ -32,7 +32,7 @@ constexpr char kFooter[] =
     "  neap quantize meta-llama/Llama-3.2-1B -o small-w4\n"
     "  neap quantize model/ -o small-w4a4 --scheme LOBCQ\n"
     "  neap quantize model/ -o small-nvfp4 --scheme NVFP4 --method rtn\n"
-    "  neap quantize model/ -o small-Q4_0 --scheme GGUF:Q4_0 --calib wiki.txt\n"
+    "  neap quantize model/ -o small-Q4_K_M --scheme GGUF:Q4_K_M --calib wiki.txt\n"
     "  neap quantize model.gguf -o small-w3 --scheme W3A16_ASYM --group-size 64\n"
     "  neap quantize model/ -o out --calib wiki.txt chats.jsonl --samples 128 --seqlen 2048\n"
     "  neap quantize model/ -o out --override 're:.*down_proj=bits:4,group:32' --ignore 're:.*layers.0.*'\n"
@@ -49,7 +49,7 @@ struct QuantizeCommand {
   std::optional<double> target_mix, ridge;
   std::optional<std::uint64_t> seed;
   std::vector<std::string> overrides, ignore, also;
-  bool symmetric = false, asymmetric = false, weights_only = false, allow_fallback = false;
+  bool symmetric = false, asymmetric = false, weights_only = false, allow_fallback = false, pure = false;
   bool balance = false, no_balance = false, no_verify = false;
   Precision precision = Recipe{}.precision;
   const CLI::Option* precision_option = nullptr;
@@ -63,7 +63,8 @@ void add_grid_options(CLI::App& app, QuantizeCommand& c) {
                  "_ASYM for zero points and G64 for a group size; 4 bits for weights and\n"
                  "activations (W4A4): LOBCQ, codebooks, which Neap alone runs; NVFP4, MXFP4,\n"
                  "INT4, which hardware multiplies; NVFP4A16 and its like for weights alone;\n"
-                 "for llama.cpp: GGUF:Q4_0, and so on with Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL\n")
+                 "for llama.cpp: GGUF:Q4_K_M, and so on from Q2_K to Q6_K with _S, _M and _L,\n"
+                 "Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL\n")
       ->type_name("NAME")
       ->default_str("W4A16");
   app.add_option("--bits", c.bits, "bits of a weight, 2 to 8")->type_name("B")->default_str("4");
@@ -80,6 +81,7 @@ void add_grid_options(CLI::App& app, QuantizeCommand& c) {
   app.add_option("--ignore", c.ignore, "layers to leave as they are: a name or re:REGEX")
       ->type_name("PATTERN...")
       ->take_all();
+  app.add_flag("--pure", c.pure, "GGUF: one block type for all matrices, where llama.cpp's rules mix several");
   app.add_flag("--allow-fallback", c.allow_fallback,
                "GGUF: where rows are no whole number of blocks, llama.cpp's second choice\n"
                "instead of an error");
@@ -226,12 +228,12 @@ void apply_scheme(const std::string& scheme, Recipe& recipe) {
   if (const auto blocks = block_scaled_of(recipe.scheme); blocks && scheme.size() > name_of(*blocks).size()) {
     recipe.block_scaled.weights_only = true;  // A16
   }
-  if (recipe.scheme == Scheme::gguf) recipe.gguf.type = gguf_type_from_name(scheme.substr(kGguf.size()));
+  if (recipe.scheme == Scheme::gguf) recipe.gguf.mix = gguf_mix_from_name(scheme.substr(kGguf.size()));
   if (recipe.scheme != Scheme::integer) return;
   static const std::regex kForm(R"(W([2-8])A16(?:_?G(\d{1,6}))?(?:_(A?)SYM)?)", std::regex::icase);
   std::smatch match;
   if (!std::regex_match(scheme, match, kForm)) {
-    refuse("--scheme is not one that Neap writes", "W2A16 to W8A16, as in W4A16, W3A16_ASYM, W4A16G32, or LOBCQ, NVFP4, MXFP4, INT4, NVFP4A16, GGUF:Q4_0 and its like", scheme);
+    refuse("--scheme is not one that Neap writes", "W2A16 to W8A16, as in W4A16, W3A16_ASYM, W4A16G32, or LOBCQ, NVFP4, MXFP4, INT4, NVFP4A16, GGUF:Q4_K_M and its like", scheme);
   }
   recipe.bits = std::stoi(match[1]);
   if (match[2].matched) recipe.group = std::stoll(match[2]);
@@ -242,7 +244,7 @@ void apply_scheme(const std::string& scheme, Recipe& recipe) {
 void refuse_options_of_others(const QuantizeCommand& c, const Recipe& recipe) {
   const Scheme scheme = recipe.scheme;
   const auto block_scaled = block_scaled_of(scheme);
-  const bool gguf = scheme == Scheme::gguf, gguf_integers = gguf && recipe.gguf.type != DType::iq4_nl;
+  const bool gguf = scheme == Scheme::gguf, gguf_integers = gguf && recipe.gguf.mix != GgufMix::iq4_nl;
   const bool others_are_gguf = std::any_of(c.also.begin(), c.also.end(), [](const std::string& also) { return named_scheme(also) == Scheme::gguf; });
   const bool integer = scheme == Scheme::integer, lobcq = scheme == Scheme::lobcq, int4 = scheme == Scheme::int4;
   const struct {
@@ -258,6 +260,7 @@ void refuse_options_of_others(const QuantizeCommand& c, const Recipe& recipe) {
                  {"--paths", c.paths.has_value(), integer || int4 || gguf_integers, "integer grids"},
                  {"--refit", c.refits.has_value(), integer || int4 || gguf_integers, "integer grids"},
                  {"--allow-fallback", c.allow_fallback, gguf || others_are_gguf, "--scheme GGUF:..."},
+                 {"--pure", c.pure, gguf || others_are_gguf, "--scheme GGUF:..."},
                  {"--weights-only", c.weights_only, !integer && !gguf, "--scheme LOBCQ, NVFP4, MXFP4 or INT4"},
                  {"--codebooks", c.codebooks.has_value(), lobcq, "--scheme LOBCQ"},
                  {"--scales", c.scales.has_value(), lobcq, "--scheme LOBCQ"},
@@ -277,6 +280,7 @@ void apply_grid(const QuantizeCommand& c, Recipe& recipe) {
   refuse_options_of_others(c, recipe);
   if (c.weights_only) (recipe.scheme == Scheme::lobcq ? recipe.lobcq.weights_only : recipe.block_scaled.weights_only) = true;
   if (c.allow_fallback) recipe.gguf.allow_fallback = true;
+  if (c.pure) recipe.gguf.pure = true;
   if (c.codebooks) {
     recipe.lobcq.codebooks = *c.codebooks;
     recipe.lobcq.layout = read_codebooks(*c.codebooks).layout;

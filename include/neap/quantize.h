@@ -62,7 +62,7 @@ enum class Scheme {
   nvfp4,    // the formats that hardware multiplies: BlockScaledRecipe; the head stays as it is
   mxfp4,
   int4,
-  gguf,     // a block type of GGUF: GgufRecipe; embedding and head as llama.cpp's quantizer has them
+  gguf,     // block types of GGUF: GgufRecipe; embedding and head as llama.cpp's quantizer has them
 };
 std::string name_of(Scheme scheme);
 // The block-scaled format that a scheme is of, if it is of one.
@@ -81,11 +81,13 @@ struct BlockScaledRecipe {
 };
 
 struct GgufRecipe {
-  DType type = DType::q4_0;     // Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or IQ4_NL
+  GgufMix mix = GgufMix::q4_0;
+  bool pure = false;            // every matrix in the mix's base type, embedding and head included
   bool allow_fallback = false;  // a tensor whose shape the type cannot hold takes llama.cpp's second choice
 };
-// "Q4_0" and its like, in any case. Throws Error(argument) listing the names.
-DType gguf_type_from_name(const std::string& name);
+// "Q4_K_M" and its like, in any case; "Q3_K", "Q4_K" and "Q5_K" are their _M. Throws Error(argument) listing the names.
+GgufMix gguf_mix_from_name(std::string name);
+std::string name_of(GgufMix mix);
 
 enum class FileFormat { compressed_tensors, neap, gguf, gptq, gptq_v2 };
 FileFormat format_from_name(const std::string& name);  // throws Error(argument) listing the names

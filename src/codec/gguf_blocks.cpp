@@ -9,12 +9,11 @@
 #include "base/half.h"
 #include "base/iq4_nl.h"
 #include "base/parallel.h"
+#include "codec/gguf_super_blocks.h"
 #include "codec/group_int.h"
 
 namespace neap {
 namespace {
-
-constexpr std::int64_t kSub = 16;  // elements under one sub-scale of Q6_K
 
 // One row at a time, which begins at its first block.
 struct Row {
@@ -22,13 +21,19 @@ struct Row {
   const float* scales;
   const float* minima;
   const std::int8_t* sub_scales;
+  const std::uint8_t* sub_minima;
 };
+
+template <class T>
+const T* part_of(const std::vector<T>& values, std::int64_t first) {
+  return values.empty() ? nullptr : values.data() + first;
+}
 
 Row row_of(const GgufTensor& t, std::int64_t r) {
   const std::int64_t blocks = t.cols / static_cast<std::int64_t>(block_elements(t.layout.type));
-  return {t.codes.data() + r * t.cols, t.scales.data() + r * blocks,
-          t.minima.empty() ? nullptr : t.minima.data() + r * blocks,
-          t.sub_scales.empty() ? nullptr : t.sub_scales.data() + r * (t.cols / kSub)};
+  const std::int64_t subs = sub_group(t.layout) == 0 ? 0 : t.cols / sub_group(t.layout);
+  return {t.codes.data() + r * t.cols, t.scales.data() + r * blocks, part_of(t.minima, r * blocks),
+          part_of(t.sub_scales, r * subs), part_of(t.sub_minima, r * subs)};
 }
 
 std::uint8_t* put_half(float value, std::uint8_t* to) {
@@ -49,20 +54,15 @@ std::uint8_t* put_fifth_bits(const std::uint8_t* codes, std::uint8_t* to) {
   return to + sizeof high;
 }
 
-void put_q6_k(const Row& row, std::int64_t block, std::uint8_t* to) {
-  std::memset(to, 0, 208);
-  for (int e = 0; e < 256; ++e) {
-    const int half = e / 128, quarter = e % 128 / 32, l = e % 32, code = row.codes[e];
-    to[64 * half + 32 * (quarter % 2) + l] |= static_cast<std::uint8_t>((code & 15) << 4 * (quarter / 2));
-    to[128 + 32 * half + l] |= static_cast<std::uint8_t>((code >> 4) << 2 * quarter);
-  }
-  std::memcpy(to + 192, row.sub_scales + 16 * block, 16);
-  put_half(row.scales[block], to + 208);
-}
-
 // row.codes: those of the block.
 void put_block(const GgufLayout& layout, const Row& row, std::int64_t block, std::uint8_t* to) {
-  if (layout.type == DType::q6_k) return put_q6_k(row, block, to);
+  if (sub_group(layout) > 0) {
+    const std::int64_t subs = static_cast<std::int64_t>(block_elements(layout.type)) / sub_group(layout);
+    return put_super_block(layout.type,
+                           {row.codes, row.scales[block], row.minima ? row.minima[block] : 0, row.sub_scales + subs * block,
+                            row.sub_minima ? row.sub_minima + subs * block : nullptr},
+                           to);
+  }
   to = put_half(row.scales[block], to);
   if (row.minima) to = put_half(row.minima[block], to);
   if (layout.type == DType::q8_0) {
@@ -73,14 +73,24 @@ void put_block(const GgufLayout& layout, const Row& row, std::int64_t block, std
   put_nibbles(row.codes, to);
 }
 
+void check_sub_scales(const GgufTensor& t) {
+  const std::int64_t group = sub_group(t.layout);
+  const auto subs = static_cast<std::size_t>(group == 0 ? 0 : t.rows * t.cols / group);
+  const auto range = sub_scale_range(t.layout);
+  const auto within = [&](int low) { return [low, high = range.second](int s) { return s >= low && s <= high; }; };
+  NEAP_CHECK(t.sub_scales.size() == subs && t.sub_minima.size() == (has_minima(t.layout) ? subs : 0));
+  NEAP_CHECK(std::all_of(t.sub_scales.begin(), t.sub_scales.end(), within(range.first)));
+  NEAP_CHECK(std::all_of(t.sub_minima.begin(), t.sub_minima.end(), within(0)));
+}
+
 void check_invariants(const GgufTensor& t) {
   const auto block = static_cast<std::int64_t>(block_elements(t.layout.type));
-  NEAP_CHECK(is_gguf_block(t.layout.type) && t.rows > 0 && t.cols > 0 && t.cols % block == 0);
+  NEAP_CHECK(code_bits(t.layout) > 0 && t.rows > 0 && t.cols > 0 && t.cols % block == 0);
   const auto blocks = static_cast<std::size_t>(t.rows * t.cols / block);
   const auto values = static_cast<std::size_t>(t.rows * t.cols);
   NEAP_CHECK(t.codes.size() == values && t.scales.size() == blocks);
   NEAP_CHECK(t.minima.size() == (has_minima(t.layout) ? blocks : 0));
-  NEAP_CHECK(t.sub_scales.size() == (t.layout.type == DType::q6_k ? values / kSub : 0));
+  check_sub_scales(t);
   const int bits = code_bits(t.layout);
   NEAP_CHECK(std::all_of(t.codes.begin(), t.codes.end(), [&](int code) { return code >> bits == 0; }));
   for (const auto* numbers : {&t.scales, &t.minima}) {
@@ -91,50 +101,75 @@ void check_invariants(const GgufTensor& t) {
 
 void dequantize_row(const GgufTensor& t, std::int64_t r, float* out) {
   const Row row = row_of(t, r);
-  const std::int64_t block = static_cast<std::int64_t>(block_elements(t.layout.type));
+  const auto block = static_cast<std::int64_t>(block_elements(t.layout.type));
+  const std::int64_t group = sub_group(t.layout);
   const int middle = 1 << (code_bits(t.layout) - 1);
   for (std::int64_t c = 0; c < t.cols; ++c) {
-    const float d = row.scales[c / block];
+    const float d = row.sub_scales ? row.scales[c / block] * static_cast<float>(row.sub_scales[c / group]) : row.scales[c / block];
     const int code = row.codes[c];
     if (t.layout.type == DType::iq4_nl) {
       out[c] = d * static_cast<float>(kIq4NlTable[static_cast<std::size_t>(code)]);
+    } else if (row.sub_minima) {
+      out[c] = d * static_cast<float>(code) - row.minima[c / block] * static_cast<float>(row.sub_minima[c / group]);
     } else if (row.minima) {
       out[c] = d * static_cast<float>(code) + row.minima[c / block];
     } else {
-      const float scale = row.sub_scales ? d * static_cast<float>(row.sub_scales[c / kSub]) : d;
-      out[c] = scale * static_cast<float>(code - middle);
+      out[c] = d * static_cast<float>(code - middle);
     }
   }
 }
 
 }  // namespace
 
-bool is_gguf_block(DType type) {
-  switch (type) {
+int code_bits(const GgufLayout& layout) {
+  switch (layout.type) {
+    case DType::q2_k: return 2;
+    case DType::q3_k: return 3;
     case DType::q4_0:
     case DType::q4_1:
+    case DType::q4_k:
+    case DType::iq4_nl: return 4;
     case DType::q5_0:
     case DType::q5_1:
-    case DType::q8_0:
-    case DType::iq4_nl:
-    case DType::q6_k: return true;
+    case DType::q5_k: return 5;
+    case DType::q6_k: return 6;
+    case DType::q8_0: return 8;
+    default: return 0;
+  }
+}
+
+bool has_minima(const GgufLayout& layout) {
+  switch (layout.type) {
+    case DType::q4_1:
+    case DType::q5_1:
+    case DType::q2_k:
+    case DType::q4_k:
+    case DType::q5_k: return true;
     default: return false;
   }
 }
 
-int code_bits(const GgufLayout& layout) {
+std::int64_t sub_group(const GgufLayout& layout) {
   switch (layout.type) {
-    case DType::q4_0:
-    case DType::iq4_nl:
-    case DType::q4_1: return 4;
-    case DType::q5_0:
-    case DType::q5_1: return 5;
-    case DType::q6_k: return 6;
-    default: return 8;
+    case DType::q2_k:
+    case DType::q3_k:
+    case DType::q6_k: return 16;
+    case DType::q4_k:
+    case DType::q5_k: return 32;
+    default: return 0;
   }
 }
 
-bool has_minima(const GgufLayout& layout) { return layout.type == DType::q4_1 || layout.type == DType::q5_1; }
+std::pair<int, int> sub_scale_range(const GgufLayout& layout) {
+  switch (layout.type) {
+    case DType::q2_k: return {0, 15};
+    case DType::q3_k: return {-32, 31};
+    case DType::q4_k:
+    case DType::q5_k: return {0, 63};
+    case DType::q6_k: return {-128, 127};
+    default: return {0, 0};
+  }
+}
 
 std::vector<std::byte> encode_gguf_blocks(const GgufTensor& tensor) {
   check_invariants(tensor);

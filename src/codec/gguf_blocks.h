@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "neap/codec.h"
@@ -12,27 +13,32 @@
 namespace neap {
 
 // A row is a whole number of blocks of block_elements(layout.type). With n a code, d its block's scale, m its
-// minimum and s the scale of its 16 within the block, a weight is
+// minimum, s and u the scale and minimum of its group within the block, a weight is
 //   Q4_0, Q5_0, Q8_0   d (n - 8), d (n - 16), d (n - 128)
 //   Q4_1, Q5_1         d n + m
-//   Q6_K               (d s) (n - 32)
+//   Q3_K, Q6_K         (d s) (n - 4), (d s) (n - 32)
+//   Q2_K, Q4_K, Q5_K   (d s) n - m u
 //   IQ4_NL             d T[n], T the table of base/iq4_nl.h
 struct GgufTensor {
   GgufLayout layout;
   std::int64_t rows = 0, cols = 0;
   std::vector<std::uint8_t> codes;       // (rows, cols), each below 2^bits
   std::vector<float> scales;             // (rows, blocks), exact in fp16, finite, of either sign
-  std::vector<float> minima;             // (rows, blocks), exact in fp16, finite; of Q4_1 and Q5_1, else empty
-  std::vector<std::int8_t> sub_scales;   // (rows, cols / 16), of Q6_K, else empty
+  std::vector<float> minima;             // (rows, blocks), exact in fp16, finite; if has_minima, else empty
+  // (rows, cols / sub_group(layout)), of the K types, else empty: s within sub_scale_range, u from 0 to the same end.
+  std::vector<std::int8_t> sub_scales;
+  std::vector<std::uint8_t> sub_minima;  // of those that have minima, else empty
 
   bool operator==(const GgufTensor&) const = default;
 };
 
-// Whether GgufTensor holds the type.
-bool is_gguf_block(DType type);
-// Bits of a code.
+// Bits of a code; 0 where GgufTensor does not hold the type.
 int code_bits(const GgufLayout& layout);
 bool has_minima(const GgufLayout& layout);
+// Inputs under one sub-scale: 16, or 32 with Q4_K and Q5_K; 0 where a type has none.
+std::int64_t sub_group(const GgufLayout& layout);
+// Smallest and largest sub-scale; {0, 0} where a type has none.
+std::pair<int, int> sub_scale_range(const GgufLayout& layout);
 
 // The rows one after another, as they lie in a file. NEAP_CHECKs every promise of GgufTensor.
 std::vector<std::byte> encode_gguf_blocks(const GgufTensor& tensor);

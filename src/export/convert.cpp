@@ -10,6 +10,7 @@
 #include "export/dense_tensors.h"
 #include "export/engines.h"
 #include "export/export_record.h"
+#include "export/gguf_mix.h"
 #include "export/gguf_model_writer.h"
 #include "export/model_card.h"
 #include "export/model_writer.h"
@@ -140,7 +141,7 @@ class Conversion {
   std::unique_ptr<ModelOutput> make_writer() const {
     ExportOptions how{.output = options_.output, .overwrite = options_.overwrite, .progress = options_.progress, .from_quantized = true};
     if (options_.format == FileFormat::gguf) {
-      GgufContents contents{.scheme = most_frequent_type(), .modules = {}, .rounded = {}, .round = {}};
+      GgufContents contents{.mix = simple_mix(most_frequent_type()), .modules = {}, .rounded = {}, .round = {}};
       for (const auto& [module, layout] : layouts_) contents.modules[module] = std::get<GgufLayout>(layout);
       return make_gguf_output(weights_, std::move(contents), std::move(how));
     }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "export/gguf_mix.h"
 #include "model/tokenizer_gguf.h"
 #include "neap/error.h"
 
@@ -81,7 +80,7 @@ GgufMetadata made_from(const Weights& weights, const std::string& name, std::vec
 
 }  // namespace
 
-GgufMetadata gguf_metadata(const Weights& weights, DType scheme, const std::string& name,
+GgufMetadata gguf_metadata(const Weights& weights, GgufMix mix, const std::string& name,
                            std::vector<std::string>& notes) {
   GgufMetadata pairs;
   if (const GgufFile* source = weights.checkpoint().gguf()) {
@@ -91,7 +90,7 @@ GgufMetadata gguf_metadata(const Weights& weights, DType scheme, const std::stri
     pairs = made_from(weights, name, notes);
   }
   pairs.emplace_back("general.quantization_version", kQuantizationVersion);
-  pairs.emplace_back("general.file_type", gguf_file_type(scheme));
+  pairs.emplace_back("general.file_type", static_cast<std::uint32_t>(mix));
   return pairs;
 }
 

@@ -6,6 +6,7 @@
 
 #include "io/gguf_writer.h"
 #include "model/weights.h"
+#include "neap/codec.h"
 
 namespace neap {
 
@@ -13,7 +14,7 @@ namespace neap {
 // parts; of a Hugging Face source it is made from configuration and tokenizer files, in llama.cpp's words. `notes`
 // grows by what was left out. Throws Error(unsupported) for what GGUF cannot say: a tokenizer of another kind,
 // layers without rope other than every fourth.
-GgufMetadata gguf_metadata(const Weights& weights, DType scheme, const std::string& name,
+GgufMetadata gguf_metadata(const Weights& weights, GgufMix mix, const std::string& name,
                            std::vector<std::string>& notes);
 
 }  // namespace neap

@@ -5,20 +5,22 @@
 #include <optional>
 #include <string>
 
+#include "neap/codec.h"
 #include "neap/model.h"
 #include "neap/tensor.h"
 
 namespace neap {
 
-// The type that llama-quantize gives a matrix ("model.layers.0.mlp.up_proj", "lm_head", "model.embed_tokens") in a
-// file of `scheme` (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL), without regard to its shape. calibrated: as with an imatrix. With IQ4_NL llama-quantize
-// gives some matrices Q5_K, which is not written here: those take Q5_1, a little more.
-DType mixed_type(DType scheme, const std::string& module, const ModelConfig& config, bool calibrated);
+// The type that the mix is built around, and that all matrices have with --pure.
+DType base_type(GgufMix mix);
+// The mix that is called by a type of blocks of 32.
+GgufMix simple_mix(DType type);
+
+// The type that llama-quantize gives a matrix ("model.layers.0.mlp.up_proj", "lm_head", "model.embed_tokens") in such a
+// file, before it looks whether the matrix's rows are whole blocks of it. calibrated: as with an imatrix.
+DType mixed_type(GgufMix mix, const std::string& module, const ModelConfig& config, bool calibrated);
 
 // What it falls back to where rows of `cols` are no whole number of blocks; nothing: the matrix stays as it is.
 std::optional<DType> fallback_type(DType type, std::int64_t cols);
-
-// general.file_type.
-std::uint32_t gguf_file_type(DType scheme);
 
 }  // namespace neap

@@ -173,7 +173,7 @@ class GgufOutput final : public ModelOutput {
         contents_(std::move(contents)),
         options_(std::move(options)),
         entries_(Lister(weights, contents_).list()),
-        metadata_(gguf_metadata(weights, contents_.scheme, identify(weights.checkpoint()).name, notes_)),
+        metadata_(gguf_metadata(weights, contents_.mix, identify(weights.checkpoint()).name, notes_)),
         kind_(kind_of(options_.output)),
         directory_(options_.output, options_.overwrite, kind_),
         name_(name),

@@ -17,7 +17,7 @@ namespace neap {
 using GgufRounding = std::function<GgufTensor(MatrixView<const float> rows, const GgufLayout& layout)>;
 
 struct GgufContents {
-  DType scheme = DType::q4_0;  // what the file is called by
+  GgufMix mix = GgufMix::q4_0;  // what the file is called by
   // Modules that write() will bring, by name.
   std::map<std::string, GgufLayout> modules;
   // "model.embed_tokens", "lm_head": rounded by `round`, some thousand rows at a time.

@@ -211,9 +211,9 @@ class Verification {
     for (std::int64_t first = 0; first < ours_.config().vocabulary; first += kPartRows) {
       const std::int64_t count = std::min(kPartRows, ours_.config().vocabulary - first);
       ours_.checkpoint().read_rows(embedding, first, count, part.data());
+      ours_.checkpoint().release(embedding);
       compare_rows("model.embed_tokens", kEmbedding, first, part.view().row_range(0, static_cast<std::size_t>(count)), sums);
     }
-    ours_.checkpoint().release(embedding);
     judge("embed_tokens", "model.embed_tokens", is_quantized(name), false, sums);
     advance();
     if (ours_.config().tied_head) return;
@@ -230,6 +230,7 @@ class Verification {
     if (info) {
       theirs = Matrix<float>::unset(rows.rows, rows.cols);
       theirs_->checkpoint().read_rows(*info, first, static_cast<std::int64_t>(rows.rows), theirs.data());
+      theirs_->checkpoint().release(*info);
     }
     add(tensor, first, rows, theirs, sums);
   }

@@ -496,9 +496,9 @@ void Weights::visit_head(
       dequantize(*codes, weight_codebooks_, first, count, rows);
     else
       checkpoint_.read_rows(*dense, first, count, rows.data);
+    if (dense) checkpoint_.release(*dense);
     visit(first, rows);
   }
-  if (dense) checkpoint_.release(*dense);
 }
 
 Matrix<float> Weights::head() const {

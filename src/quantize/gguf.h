@@ -14,8 +14,7 @@ struct GgufSolution {
   LayerReport report;
 };
 
-// As solve_layer. layout: not Q6_K, whose scales of scales no solver knows. IQ4_NL, whose points are entries of a
-// table, has neither paths nor refits.
+// As solve_layer. IQ4_NL, whose points are entries of a table, has neither paths nor refits.
 GgufSolution solve_gguf(const LayerSystem& system, MatrixView<const float> weight, const GgufLayout& layout,
                         const SolveOptions& options, std::uint64_t key);
 

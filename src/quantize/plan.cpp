@@ -53,7 +53,7 @@ void check_format(const Recipe& recipe) {
     refuse("this method is for integer grids", std::string(gguf ? "rtn, gptq, gptaq" : "rtn, gptq") + " or ojbkq with " + format,
            name_of(recipe.method));
   }
-  const bool table = gguf && recipe.gguf.type == DType::iq4_nl;
+  const bool table = gguf && recipe.gguf.mix == GgufMix::iq4_nl;
   if (recipe.refits > 0 && (!gguf || table) && block_scaled != BlockScaled::int4) {
     refuse("scales are chosen anew on grids of integers", "refits 0 with " + (table ? "IQ4_NL" : format), std::to_string(recipe.refits));
   }
@@ -111,7 +111,7 @@ GroupLayout common_layout(const Recipe& recipe, const ModelConfig& config, const
 
 // Of a scheme that has one layout for all layers.
 WeightLayout format_layout(const Recipe& recipe, const ModelConfig& config) {
-  if (recipe.scheme == Scheme::gguf) return GgufLayout{recipe.gguf.type};
+  if (recipe.scheme == Scheme::gguf) return GgufLayout{base_type(recipe.gguf.mix)};
   const auto format = block_scaled_of(recipe.scheme);
   if (!format) return recipe.lobcq.layout;
   if (*format != BlockScaled::int4) return Fp4Layout{*format};
@@ -146,7 +146,8 @@ void check_layout(const Module& module, const WeightLayout& layout) {
 // What llama.cpp's quantizer gives a matrix, or what its shape leaves of that, which the plan then tells; nothing: it
 // stays as it is.
 std::optional<GgufLayout> gguf_layout(const Recipe& recipe, const ModelConfig& config, const Module& module, Plan& plan) {
-  const DType wanted = mixed_type(recipe.gguf.type, module.name, config, recipe.method != Method::rtn || recipe.imatrix);
+  const bool calibrated = recipe.method != Method::rtn || recipe.imatrix;
+  const DType wanted = recipe.gguf.pure ? base_type(recipe.gguf.mix) : mixed_type(recipe.gguf.mix, module.name, config, calibrated);
   const auto type = module.cols % static_cast<std::int64_t>(block_elements(wanted)) == 0
                         ? wanted : fallback_type(wanted, module.cols);
   if (type == wanted) return GgufLayout{wanted};
@@ -160,10 +161,21 @@ std::optional<GgufLayout> gguf_layout(const Recipe& recipe, const ModelConfig& c
   return type ? std::optional(GgufLayout{*type}) : std::nullopt;
 }
 
-void plan_rounding(const Recipe& recipe, const ModelConfig& config, Plan& plan) {
+// The pattern that leaves a module as it is, if one does.
+const Pattern* ignored_by(const std::vector<Pattern>& ignore, const std::string& module) {
+  const auto found = std::find_if(ignore.begin(), ignore.end(), [&](const Pattern& p) { return p.matches(module); });
+  return found == ignore.end() ? nullptr : &*found;
+}
+
+void plan_rounding(const Recipe& recipe, const ModelConfig& config, const std::vector<Pattern>& ignore,
+                   std::set<std::string>& used, Plan& plan) {
   std::vector<std::string> matrices = {"model.embed_tokens"};
   if (!config.tied_head) matrices.emplace_back(kHeadModule);
   for (const std::string& name : matrices) {
+    if (const Pattern* skip = ignored_by(ignore, name)) {
+      used.insert(skip->text());
+      continue;
+    }
     if (const auto layout = gguf_layout(recipe, config, {name, config.hidden}, plan)) plan.rounded[name] = *layout;
   }
 }
@@ -210,9 +222,7 @@ Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
   std::set<std::string> used;
   if (recipe.lm_head_bits != 0) modules.push_back({kHeadModule, config.hidden});
   for (const Module& module : modules) {
-    const auto skip = std::find_if(ignore.begin(), ignore.end(),
-                                   [&](const Pattern& p) { return p.matches(module.name); });
-    if (skip != ignore.end()) {
+    if (const Pattern* skip = ignored_by(ignore, module.name)) {
       used.insert(skip->text());
       continue;
     }
@@ -236,6 +246,7 @@ Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
     check_layout(module, layout);
     plan.layers[module.name] = layout;
   }
+  if (recipe.scheme == Scheme::gguf) plan_rounding(recipe, config, ignore, used, plan);
   for (const auto* list : {&ignore, &patterns}) {
     for (const Pattern& p : *list) {
       if (!used.contains(p.text()) && p.text() != kHeadModule) {
@@ -245,7 +256,6 @@ Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
     }
   }
   if (plan.layers.empty()) refuse("every layer is ignored", "at least one to quantize", "none");
-  if (recipe.scheme == Scheme::gguf) plan_rounding(recipe, config, plan);
   // Neap's own container is read by Neap alone, which fuses nothing; nor does llama.cpp.
   if (recipe.scheme != Scheme::lobcq && recipe.scheme != Scheme::gguf) check_fused(plan, config);
   return plan;

@@ -168,7 +168,7 @@ void store_scales_as_halves(Plan& plan) {
 }
 
 GgufContents gguf_contents(const Recipe& recipe, const Plan& plan) {
-  GgufContents contents{.scheme = recipe.gguf.type, .modules = {}, .rounded = plan.rounded, .round = {}};
+  GgufContents contents{.mix = recipe.gguf.mix, .modules = {}, .rounded = plan.rounded, .round = {}};
   contents.round = [](MatrixView<const float> rows, const GgufLayout& layout) { return round_to_gguf(rows, layout); };
   for (const auto& [module, layout] : plan.layers) contents.modules[module] = std::get<GgufLayout>(layout);
   return contents;

@@ -22,9 +22,13 @@ constexpr std::array kSchemes = {std::pair{Scheme::integer, "integer"}, std::pai
 constexpr std::array kFormats = {std::pair{FileFormat::compressed_tensors, "compressed-tensors"},
                                 std::pair{FileFormat::neap, "neap"}, std::pair{FileFormat::gguf, "gguf"},
                                 std::pair{FileFormat::gptq, "gptq"}, std::pair{FileFormat::gptq_v2, "gptq_v2"}};
-constexpr std::array kGgufTypes = {std::pair{DType::q4_0, "Q4_0"}, std::pair{DType::q4_1, "Q4_1"},
-                                   std::pair{DType::q5_0, "Q5_0"}, std::pair{DType::q5_1, "Q5_1"},
-                                   std::pair{DType::q8_0, "Q8_0"}, std::pair{DType::iq4_nl, "IQ4_NL"}};
+constexpr std::array kGgufMixes = {
+    std::pair{GgufMix::q4_0, "Q4_0"},     std::pair{GgufMix::q4_1, "Q4_1"},     std::pair{GgufMix::q5_0, "Q5_0"},
+    std::pair{GgufMix::q5_1, "Q5_1"},     std::pair{GgufMix::q8_0, "Q8_0"},     std::pair{GgufMix::iq4_nl, "IQ4_NL"},
+    std::pair{GgufMix::q2_k, "Q2_K"},     std::pair{GgufMix::q2_k_s, "Q2_K_S"}, std::pair{GgufMix::q3_k_s, "Q3_K_S"},
+    std::pair{GgufMix::q3_k_m, "Q3_K_M"}, std::pair{GgufMix::q3_k_l, "Q3_K_L"}, std::pair{GgufMix::q4_k_s, "Q4_K_S"},
+    std::pair{GgufMix::q4_k_m, "Q4_K_M"}, std::pair{GgufMix::q5_k_s, "Q5_K_S"}, std::pair{GgufMix::q5_k_m, "Q5_K_M"},
+    std::pair{GgufMix::q6_k, "Q6_K"}};
 constexpr std::array kOrders = {std::pair{SolveOrder::activation, "activation"},
                                std::pair{SolveOrder::backward, "backward"},
                                std::pair{SolveOrder::forward, "forward"}};
@@ -193,11 +197,12 @@ std::optional<BlockScaled> block_scaled_of(Scheme scheme) {
   }
   return {};
 }
-DType gguf_type_from_name(const std::string& name) {
-  std::string upper = name;
-  std::transform(upper.begin(), upper.end(), upper.begin(), [](unsigned char c) { return std::toupper(c); });
-  return value_from(kGgufTypes, upper, "type of GGUF that Neap writes");
+GgufMix gguf_mix_from_name(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
+  if (name == "Q3_K" || name == "Q4_K" || name == "Q5_K") name += "_M";  // as llama-quantize has it
+  return value_from(kGgufMixes, name, "type of GGUF that Neap writes");
 }
+std::string name_of(GgufMix mix) { return name_from(kGgufMixes, mix); }
 FileFormat format_from_name(const std::string& name) { return value_from(kFormats, name, "format"); }
 std::string name_of(FileFormat format) { return name_from(kFormats, format); }
 SolveOrder order_from_name(const std::string& name) { return value_from(kOrders, name, "order"); }
@@ -235,7 +240,8 @@ std::string Recipe::to_json() const {
   } else if (scheme == Scheme::integer) {
     put_grid(j, *this);
   } else if (scheme == Scheme::gguf) {
-    j["type"] = name_of(gguf.type);
+    j["type"] = name_of(gguf.mix);
+    j["pure"] = gguf.pure;
     j["allow_fallback"] = gguf.allow_fallback;
   } else {
     put_block_scaled(j, *this);
@@ -276,10 +282,11 @@ Recipe Recipe::from_json(const std::string& text, const std::string& file) {
     known.insert({"bits", "group_size", "symmetric", "overrides", "lm_head_bits"});
     read_grid(j, r, file);
   } else if (r.scheme == Scheme::gguf) {
-    known.insert({"type", "allow_fallback"});
-    std::string type(name_of(r.gguf.type));
+    known.insert({"type", "pure", "allow_fallback"});
+    std::string type = name_of(r.gguf.mix);
     read(j, "type", type, file);
-    r.gguf.type = gguf_type_from_name(type);
+    r.gguf.mix = gguf_mix_from_name(type);
+    read(j, "pure", r.gguf.pure, file);
     read(j, "allow_fallback", r.gguf.allow_fallback, file);
   } else {
     known.insert("weights_only");

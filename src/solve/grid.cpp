@@ -2,15 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <optional>
-#include <utility>
 
 #include "base/half.h"
-#include "base/multiversion.h"
 #include "base/parallel.h"
 #include "neap/error.h"
-#include "solve/snap.h"
+#include "solve/group_search.h"
+#include "solve/super_block_search.h"
 
 namespace neap {
 namespace {
@@ -20,174 +17,27 @@ constexpr float kLargestScale = 255.0f * 0x1p8f;      // 8 significant bits belo
 constexpr float kSmallestHalf = 0x1p-24f, kLargestHalf = 65504;
 constexpr std::size_t kRowsPerTile = 16;
 
-// Ranges from all of [low, high] down to half of it.
-constexpr int kShrinks = 26;
-constexpr float kShrinkStep = 0.02f;
-constexpr int kPolishes = 4;
-
-struct Candidate {
-  float scale, zero;
-};
-
-NEAP_MULTIVERSION
-float weighted_error(const float* weight, const float* importance, std::size_t count, float scale,
-                     float zero, float highest) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (std::size_t i = 0; i < count; ++i) {
-    const float e = scale * (nearest_code(weight[i], scale, zero, highest) - zero) - weight[i];
-    sum += importance[i] * e * e;
-  }
-  return sum;
-}
-
-// Sums over a group under importance: of 1, of the code c, of c^2, of the weight w, of c w.
-struct Moments {
-  double one = 0, code = 0, square = 0, weight = 0, product = 0;
-};
-
-struct GroupSearch {
-  const float* weight;
-  const float* importance;
-  std::size_t count;
-  float highest;
-  bool symmetric;
-  GridSearch search;
-  GridForm form;
-
-  Candidate best() const {
-    switch (form) {
-      case GridForm::zero_points: return best_with_zero_point();
-      case GridForm::signed_half: return best_with_sign();
-      case GridForm::half_minimum: return best_with_minimum();
-    }
-    return {};
-  }
-
-  float error(Candidate c) const {
-    return weighted_error(weight, importance, count, c.scale, c.zero, highest);
-  }
-
-  std::pair<float, float> range() const {
-    const auto [lowest, largest] = std::minmax_element(weight, weight + count);
-    return {*lowest, *largest};
-  }
-
-  // Whichever of two is better stays, and what it costs.
-  void keep_better(Candidate candidate, Candidate& best, float& least) const {
-    const float here = error(candidate);
-    if (here >= least) return;
-    least = here;
-    best = candidate;
-  }
-
-  Candidate full_range(float shrink) const {
-    const auto [lowest, largest] = range();
-    const float low = std::min(lowest, 0.0f), high = std::max(largest, 0.0f);
-    if (symmetric) {
-      const float zero = 0.5f * (highest + 1);
-      const float scale = std::max(-low / zero, high / std::max(highest - zero, 1.0f));
-      return {portable_scale(shrink * scale), zero};
-    }
-    const float scale = portable_scale(shrink * (high - low) / highest);
-    return {scale, std::clamp(std::nearbyint(-shrink * low / scale), 0.0f, highest)};
-  }
-
-  Candidate best_with_zero_point() const {
-    Candidate best = full_range(1);
-    if (search == GridSearch::range) return best;
-    float least = error(best);
-    for (int k = 0; k < kShrinks; ++k) {
-      const Candidate middle = full_range(1 - kShrinkStep * static_cast<float>(k));
-      for (const float shift : {0.0f, -1.0f, 1.0f}) {
-        if (shift != 0 && symmetric) continue;
-        const Candidate c{middle.scale, middle.zero + shift};
-        if (c.zero < 0 || c.zero > highest) continue;
-        keep_better(c, best, least);
-      }
-    }
-    return best;
-  }
-
-  Moments moments(Candidate at) const {
-    Moments m;
-    for (std::size_t i = 0; i < count; ++i) {
-      const double code = nearest_code(weight[i], at.scale, at.zero, highest), share = importance[i];
-      m.one += share;
-      m.code += share * code;
-      m.square += share * code * code;
-      m.weight += share * weight[i];
-      m.product += share * code * weight[i];
-    }
-    return m;
-  }
-
-  // The least squares of a candidate's own codes, as often as that gains.
-  template <class Fit>
-  void polish(const Fit& fit, Candidate& best, float& least) const {
-    for (int round = 0; round < kPolishes; ++round) {
-      const float before = least;
-      const std::optional<Candidate> next = fit(best, moments(best));
-      if (next) keep_better(*next, best, least);
-      if (least == before) return;
-    }
-  }
-
-  Candidate best_with_sign() const {
-    const auto [low, high] = range();
-    const float middle = std::ceil(0.5f * highest);
-    Candidate best{half_scale(0), middle};
-    float least = std::numeric_limits<float>::infinity();
-    for (const float zero : {middle, highest - middle}) {
-      const float scale = std::max({-low / zero, high / (highest - zero), 0.0f});
-      for (int k = 0; k < (search == GridSearch::range ? 1 : kShrinks); ++k) {
-        keep_better({half_scale((1 - kShrinkStep * static_cast<float>(k)) * scale), zero}, best, least);
-      }
-    }
-    if (search == GridSearch::range) return best;
-    polish(
-        [](Candidate at, const Moments& m) -> std::optional<Candidate> {
-          const double square = m.square - 2 * at.zero * m.code + at.zero * at.zero * m.one;
-          const double scale = (m.product - at.zero * m.weight) / square;
-          if (!(square > 0 && scale > 0)) return {};
-          return Candidate{half_scale(static_cast<float>(scale)), at.zero};
-        },
-        best, least);
-    return best;
-  }
-
-  static Candidate with_minimum(float scale, float minimum) {
-    const float stored = half_scale(scale);
-    return {stored, -half_minimum(minimum) / stored};
-  }
-
-  Candidate best_with_minimum() const {
-    const auto [low, high] = range();
-    Candidate best = with_minimum((high - low) / highest, low);
-    if (search == GridSearch::range) return best;
-    float least = error(best);
-    for (int k = 0; k < kShrinks; ++k) {
-      const float lost = kShrinkStep * static_cast<float>(k) * (high - low);
-      for (const float below : {0.5f, 0.25f, 0.75f}) {  // of what the range loses
-        keep_better(with_minimum((high - low - lost) / highest, low + below * lost), best, least);
-      }
-    }
-    polish(
-        [](Candidate, const Moments& m) -> std::optional<Candidate> {
-          const double spread = m.one * m.square - m.code * m.code;
-          const double scale = (m.one * m.product - m.code * m.weight) / spread;
-          if (!(spread > 0 && scale > 0)) return {};
-          return with_minimum(static_cast<float>(scale), static_cast<float>((m.weight - scale * m.code) / m.one));
-        },
-        best, least);
-    return best;
-  }
-};
-
 }  // namespace
 
 std::size_t Grid::group_width() const {
   return layout.group == 0 ? cols : std::min<std::size_t>(layout.group, cols);
+}
+
+int Grid::highest_sub_scale() const {
+  if (form == GridForm::super_minimum) return layout.bits == 2 ? 15 : 63;
+  return layout.bits == 3 ? 31 : 127;
+}
+
+void Grid::apply_levels(std::size_t row, std::size_t group) {
+  const std::size_t block = group * group_width() / kSuperBlock;
+  const auto sub_scale = static_cast<float>(super_blocks.sub_scales(row, group));
+  scales(row, group) = super_blocks.scales(row, block) * std::abs(sub_scale);
+  if (form == GridForm::super_minimum) {
+    const auto sub_minimum = static_cast<float>(super_blocks.sub_minima(row, group));
+    zeros(row, group) = super_blocks.minima(row, block) * sub_minimum / scales(row, group);
+  } else {
+    zeros(row, group) = static_cast<float>((1 << (layout.bits - 1)) - (sub_scale < 0 ? 1 : 0));
+  }
 }
 
 float portable_scale(float value) {
@@ -209,10 +59,18 @@ Grid empty_grid(const GroupLayout& layout, std::size_t rows, std::size_t cols, G
     throw Error(ErrorCode::argument, "a group holds at least one input, or 0 stands for the whole row",
                 {.found = std::to_string(layout.group)});
   }
-  Grid grid{layout, cols, {}, {}, form};
+  Grid grid{layout, cols, {}, {}, form, {}};
   const std::size_t groups = (cols + grid.group_width() - 1) / grid.group_width();
   grid.scales = Matrix<float>(rows, groups);
   grid.zeros = Matrix<float>(rows, groups);
+  if (!grid.two_levels()) return grid;
+  NEAP_CHECK(cols % kSuperBlock == 0 && kSuperBlock % grid.group_width() == 0);
+  SuperBlocks& super = grid.super_blocks;
+  super.scales = Matrix<float>(rows, cols / kSuperBlock);
+  super.sub_scales = Matrix<std::int8_t>(rows, groups);
+  if (form != GridForm::super_minimum) return grid;
+  super.minima = Matrix<float>(rows, cols / kSuperBlock);
+  super.sub_minima = Matrix<std::uint8_t>(rows, groups);
   return grid;
 }
 
@@ -231,13 +89,26 @@ Grid make_grid(MatrixView<const float> weight, const GroupLayout& layout, GridSe
         const GroupSearch group{weight.row(r) + first, weights + first,
                                 std::min(width, weight.cols - first),
                                 static_cast<float>(grid.highest()), layout.symmetric, search, form};
-        const Candidate c = group.best();
+        const GroupScale c = group.best();
         grid.scales(r, g) = c.scale;
         grid.zeros(r, g) = c.zero;
       }
+      if (grid.two_levels()) search_super_blocks(weight.row(r), weights, r, grid);
     }
   });
   return grid;
+}
+
+void copy_rows(const Grid& from, std::size_t first, Grid& to, std::size_t to_first, std::size_t count) {
+  const auto copy = [&](const auto& a, auto& b) {
+    if (a.rows() > 0) std::copy_n(a.row(first), count * a.cols(), b.row(to_first));
+  };
+  copy(from.scales, to.scales);
+  copy(from.zeros, to.zeros);
+  copy(from.super_blocks.scales, to.super_blocks.scales);
+  copy(from.super_blocks.minima, to.super_blocks.minima);
+  copy(from.super_blocks.sub_scales, to.super_blocks.sub_scales);
+  copy(from.super_blocks.sub_minima, to.super_blocks.sub_minima);
 }
 
 }  // namespace neap

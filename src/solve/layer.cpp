@@ -101,9 +101,20 @@ class LayerSolver {
     report_.target = {watch.seconds(), system_.drift().empty() ? 0 : 4 * walk_flops()};
   }
 
-  // The scales serve the targets, in the metric that is left when the other inputs make up for an error.
+  // By input, what an error costs: with two levels by itself, else what is left when all others make up for it. Inputs of
+  // huge energy that go together can make up for each other but on a fine grid, and a sub-scale takes what its group's
+  // neighbours leave it: counted as nothing, they spoil the layer (docs/formats/gguf.md).
+  std::vector<float> importance(GridForm form) const {
+    if (form != GridForm::super_signed && form != GridForm::super_minimum) return system_.conditional_gram();
+    std::vector<float> diagonal(weight_.cols);
+    for (std::size_t p = 0; p < weight_.cols; ++p) diagonal[system_.input_at()[p]] = system_.metric()(p, p);
+    return diagonal;
+  }
+
+  // The scales serve the targets.
   void search_grid(const GroupLayout& layout, GridForm form) {
     const Stopwatch watch;
+    const std::vector<float> weights = importance(form);
     grid_ = empty_grid(layout, weight_.rows, weight_.cols, form);
     parallel_for(tiles_.size(), [&](std::size_t k) {
       const Tile& tile = tiles_[k];
@@ -113,10 +124,8 @@ class LayerSolver {
           by_input(r, system_.input_at()[p]) = tile.target(p, r);
         }
       }
-      const Grid grid = make_grid(by_input, layout, options_.grid, system_.conditional_gram(), form);
-      const std::size_t count = grid.scales.rows() * grid.scales.cols();
-      std::copy_n(grid.scales.data(), count, grid_.scales.row(tile.first));
-      std::copy_n(grid.zeros.data(), count, grid_.zeros.row(tile.first));
+      const Grid grid = make_grid(by_input, layout, options_.grid, weights, form);
+      copy_rows(grid, 0, grid_, tile.first, tile.rows);
     });
     report_.grid = {watch.seconds(), 0};
   }
@@ -229,11 +238,9 @@ class LayerSolver {
 
   // Where fp32 took a row uphill after all, the row goes back to its start.
   std::int64_t refit(Tile& tile) {
-    const std::size_t groups = grid_.scales.cols();
     const Matrix<std::uint8_t> codes = tile.codes;
-    const std::size_t begin = tile.first * groups, end = begin + tile.rows * groups;
-    const std::vector<float> scales(grid_.scales.data() + begin, grid_.scales.data() + end);
-    const std::vector<float> zeros(grid_.zeros.data() + begin, grid_.zeros.data() + end);
+    Grid start = empty_grid(grid_.layout, tile.rows, grid_.cols, grid_.form);
+    copy_rows(grid_, tile.first, start, 0, tile.rows);
     const std::int64_t moves = refit_tile(system_, grid_, tile.first, tile.target, tile.codes, kRefitSweeps);
     if (options_.descent_sweeps > 0) {
       descend_tile(system_, grid_of(tile), tile.target, tile.codes, options_.descent_sweeps);
@@ -245,8 +252,7 @@ class LayerSolver {
       if (after[r] <= before[r]) continue;
       after[r] = before[r];
       for (std::size_t p = 0; p < weight_.cols; ++p) tile.codes(p, r) = codes(p, r);
-      std::copy_n(scales.data() + r * groups, groups, grid_.scales.row(tile.first + r));
-      std::copy_n(zeros.data() + r * groups, groups, grid_.zeros.row(tile.first + r));
+      copy_rows(start, r, grid_, tile.first + r, 1);
     }
     tile.at_refit = std::move(after);
     return moves;

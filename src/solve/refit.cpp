@@ -18,60 +18,121 @@ namespace {
 // the rounding of the gradient.
 constexpr double kLeastGain = 0x1p-10;
 
+// Weights that move together: by_first times one vector u, by_second times another, v.
+struct Step {
+  double by_first = 0, by_second = 0;
+};
+
+// Their part of the objective around where they stand. A step lowers the objective by 2 (a u'g + b v'g) -
+// (a^2 u'Au + 2 a b u'Av + b^2 v'Av), g the gradient A (t - w^).
+struct Quadratic {
+  double along = 0, across = 0;           // u'g and v'g
+  double steep = 0, mixed = 0, flat = 0;  // u'Au, u'Av, v'Av
+
+  double cost(Step s) const {
+    return s.by_first * s.by_first * steep + 2 * s.by_first * s.by_second * mixed + s.by_second * s.by_second * flat;
+  }
+  double gain(Step s) const { return 2 * (s.by_first * along + s.by_second * across) - cost(s); }
+  bool worth(Step s, double most) const { return gain(s) > most && gain(s) > kLeastGain * cost(s); }
+  double determinant() const { return steep * flat - mixed * mixed; }
+
+  // The best of all steps, where u and v differ.
+  Step best() const {
+    return {(along * flat - across * mixed) / determinant(), (across * steep - along * mixed) / determinant()};
+  }
+  // The best by_second once by_first is decided.
+  double second_after(double first) const { return (across - first * mixed) / flat; }
+};
+
+// The two whole numbers around a wish, within [low, high].
+std::array<int, 2> neighbours(double wish, int low, int high) {
+  const double below = std::clamp(std::floor(wish), static_cast<double>(low), static_cast<double>(high));
+  return {static_cast<int>(below), std::min(static_cast<int>(below) + 1, high)};
+}
+
+// What a group can be given. u = code - zero, v = 1.
 struct Knobs {
   float scale, zero;
+  int sub_scale = 0, sub_minimum = 0;  // magnitudes, with two levels
 };
 
-// A group's part of the objective around where it stands, v = code - zero. Moving its weights by
-// ds v + dw lowers the objective by 2 (ds along + dw total) - (ds^2 steep + 2 ds dw mixed + dw^2 flat).
-struct Quadratic {
-  double along = 0, total = 0;              // v'g and 1'g, g the gradient A (t - w^) of the group
-  double steep = 0, mixed = 0, flat = 0;    // v'Av, v'A1, 1'A1 within the group
-  double scale = 0, zero = 0;               // where it stands
+Step step_to(const Knobs& k, float scale, float zero) {
+  return {double{k.scale} - scale, double{k.scale} * (double{zero} - k.zero)};
+}
 
-  struct Step {
-    double by_code, by_one;  // ds, dw
-  };
-  Step step_to(Knobs k) const { return {k.scale - scale, k.scale * (zero - k.zero)}; }
-  double cost(Step s) const {
-    return s.by_code * s.by_code * steep + 2 * s.by_code * s.by_one * mixed + s.by_one * s.by_one * flat;
-  }
-  double gain(Step s) const { return 2 * (s.by_code * along + s.by_one * total) - cost(s); }
+// The best scale for a zero that lies `shift` lower: weights scale (u + shift).
+double scale_for(const Quadratic& q, double scale, double shift) {
+  const double square = q.steep + 2 * shift * q.mixed + shift * shift * q.flat;
+  return (q.along + shift * q.across + scale * (q.steep + shift * q.mixed)) / square;
+}
 
-  // The best scale for a zero that lies `shift` lower: weights scale (v + shift).
-  double scale_for(double shift) const {
-    const double square = steep + 2 * shift * mixed + shift * shift * flat;
-    return (along + shift * total + scale * (steep + shift * mixed)) / square;
+// The stored numbers nearest to a group's best ones, form by form.
+class Candidates {
+ public:
+  Candidates(const Quadratic& q, const Grid& grid, std::size_t row, std::size_t group)
+      : q_(q), grid_(grid), row_(row), block_(group * grid.group_width() / kSuperBlock), scale_(grid.scales(row, group)),
+        zero_(grid.zeros(row, group)) {
+    switch (grid.form) {
+      case GridForm::zero_points: with_zero_point(); break;
+      case GridForm::signed_half: with_scale(); break;
+      case GridForm::half_minimum: with_minimum(); break;
+      case GridForm::super_signed: with_sub_scale(); break;
+      case GridForm::super_minimum: with_sub_minimum(); break;
+    }
   }
+
+  const std::vector<Knobs>& list() const { return list_; }
+
+ private:
+  void with_zero_point() {
+    for (const int shift : {0, -1, 1}) {
+      if (shift != 0 && grid_.layout.symmetric) continue;
+      const double zero = zero_ - shift, scale = scale_for(q_, scale_, shift);
+      if (zero < 0 || zero > grid_.highest() || !(scale > 0)) continue;
+      list_.push_back({portable_scale(static_cast<float>(scale)), static_cast<float>(zero)});
+    }
+  }
+
+  void with_scale() {
+    const double scale = scale_for(q_, scale_, 0);
+    if (scale > 0) list_.push_back({half_scale(static_cast<float>(scale)), zero_});
+  }
+
+  // What code 0 would best stand for under this scale.
+  double minimum_for(float scale) const { return q_.second_after(double{scale} - scale_) - double{scale} * zero_; }
+
+  void with_minimum() {
+    const double scale = scale_ + q_.best().by_first;
+    if (!(q_.determinant() > 0 && scale > 0)) return;
+    const float stored = half_scale(static_cast<float>(scale));
+    list_.push_back({stored, -half_minimum(static_cast<float>(minimum_for(stored))) / stored});
+  }
+
+  void with_sub_scale() {
+    const float level = grid_.super_blocks.scales(row_, block_);
+    for (const int sub : neighbours(scale_for(q_, scale_, 0) / level, 1, grid_.highest_sub_scale())) {
+      list_.push_back({level * static_cast<float>(sub), zero_, sub});
+    }
+  }
+
+  void with_sub_minimum() {
+    const float level = grid_.super_blocks.scales(row_, block_), depth = grid_.super_blocks.minima(row_, block_);
+    if (!(q_.determinant() > 0)) return;
+    const int highest = grid_.highest_sub_scale();
+    for (const int sub : neighbours((scale_ + q_.best().by_first) / level, 1, highest)) {
+      const float scale = level * static_cast<float>(sub);
+      for (const int minimum : neighbours(depth > 0 ? -minimum_for(scale) / depth : 0, 0, highest)) {
+        list_.push_back({scale, depth * static_cast<float>(minimum) / scale, sub, minimum});
+      }
+    }
+  }
+
+  const Quadratic& q_;
+  const Grid& grid_;
+  std::size_t row_, block_;
+  float scale_, zero_;  // where the group stands
+  std::vector<Knobs> list_;
 };
-
-Knobs with_minimum(const Quadratic& q, double scale) {
-  const float stored = half_scale(static_cast<float>(scale));
-  const double by_code = stored - q.scale, by_one = (q.total - by_code * q.mixed) / q.flat;
-  // Weights are stored (code - zero) + by_one: that is what code 0 stands for.
-  return {stored, -half_minimum(static_cast<float>(by_one - stored * q.zero)) / stored};
-}
-
-// The stored numbers nearest to the group's best ones, if there are any.
-std::array<std::optional<Knobs>, 3> candidates(const Quadratic& q, const Grid& grid) {
-  std::array<std::optional<Knobs>, 3> list;
-  if (grid.form == GridForm::half_minimum) {
-    const double determinant = q.steep * q.flat - q.mixed * q.mixed;
-    const double scale = q.scale + (q.along * q.flat - q.total * q.mixed) / determinant;
-    if (determinant > 0 && scale > 0) list[0] = with_minimum(q, scale);
-    return list;
-  }
-  const bool shifts = grid.form == GridForm::zero_points && !grid.layout.symmetric;
-  for (const int shift : {0, -1, 1}) {
-    const double zero = q.zero - shift, scale = q.scale_for(shift);
-    if ((shift != 0 && !shifts) || zero < 0 || zero > grid.highest() || !(scale > 0)) continue;
-    const auto rounded = static_cast<float>(scale);
-    list[static_cast<std::size_t>(shift + 1)] =
-        Knobs{grid.form == GridForm::zero_points ? portable_scale(rounded) : half_scale(rounded),
-              static_cast<float>(zero)};
-  }
-  return list;
-}
 
 class Refit {
  public:
@@ -85,9 +146,9 @@ class Refit {
         input_at_(system.input_at()),
         n_(target.rows),
         rows_(target.cols),
-        positions_(grid.scales.cols()),
+        groups_(positions_by(grid.group_width())),
         gradient_(rows_, n_) {
-    for (std::size_t p = 0; p < n_; ++p) positions_[input_at_[p] / grid.group_width()].push_back(p);
+    if (grid.two_levels()) blocks_ = positions_by(kSuperBlock);
   }
 
   std::int64_t run(int sweeps) {
@@ -95,13 +156,22 @@ class Refit {
     for (int s = 0; s < sweeps; ++s) {
       const std::int64_t before = moves;
       compute_gradient();
-      for (std::size_t g = 0; g < positions_.size(); ++g) moves += refit_group(g);
+      for (std::size_t b = 0; b < blocks_.size(); ++b) moves += refit_block(b);
+      for (std::size_t g = 0; g < groups_.size(); ++g) moves += refit_group(g);
       if (moves == before) break;
     }
     return moves;
   }
 
  private:
+  using Positions = std::vector<std::size_t>;
+
+  std::vector<Positions> positions_by(std::size_t width) const {
+    std::vector<Positions> list((n_ + width - 1) / width);
+    for (std::size_t p = 0; p < n_; ++p) list[input_at_[p] / width].push_back(p);
+    return list;
+  }
+
   void compute_gradient() {
     Matrix<float> error(n_, rows_);
     subtract_weights(TileGrid(grid_, first_, rows_, input_at_), codes_, target_, error);
@@ -110,58 +180,119 @@ class Refit {
   }
 
   std::int64_t refit_group(std::size_t g) {
-    const auto& positions = positions_[g];
+    const Positions& positions = groups_[g];
+    Matrix<float> levels(rows_, positions.size()), ones(rows_, positions.size());
+    for (std::size_t r = 0; r < rows_; ++r) {
+      for (std::size_t i = 0; i < positions.size(); ++i) {
+        levels(r, i) = static_cast<float>(codes_(positions[i], r)) - grid_.zeros(first_ + r, g);
+        ones(r, i) = 1;
+      }
+    }
+    return move(positions, levels, ones, [&](const Quadratic& q, std::size_t r) { return set_group(q, first_ + r, g); });
+  }
+
+  // The fp16 numbers of a super-block, its groups' integers held: u is the weight in units of the scale, v in units of
+  // the minimum.
+  std::int64_t refit_block(std::size_t b) {
+    const Positions& positions = blocks_[b];
+    const bool minima = grid_.form == GridForm::super_minimum;
+    const SuperBlocks& super = grid_.super_blocks;
+    Matrix<float> scaled(rows_, positions.size()), lowered(rows_, positions.size());
+    for (std::size_t r = 0; r < rows_; ++r) {
+      for (std::size_t i = 0; i < positions.size(); ++i) {
+        const std::size_t g = input_at_[positions[i]] / grid_.group_width();
+        const float zero = minima ? 0 : grid_.zeros(first_ + r, g);
+        scaled(r, i) = static_cast<float>(std::abs(super.sub_scales(first_ + r, g))) *
+                       (static_cast<float>(codes_(positions[i], r)) - zero);
+        if (minima) lowered(r, i) = -static_cast<float>(super.sub_minima(first_ + r, g));
+      }
+    }
+    return move(positions, scaled, lowered, [&](const Quadratic& q, std::size_t r) { return set_block(q, first_ + r, b); });
+  }
+
+  // u, v: (rows, positions). set(q, row) decides each row's step and enters it into the grid. Returns how many rows
+  // moved.
+  template <class Set>
+  std::int64_t move(const Positions& positions, Matrix<float>& u, const Matrix<float>& v, const Set& set) {
     const std::size_t width = positions.size();
-    Matrix<float> panel(width, n_), core(width, width), levels(rows_, width), products(rows_, width);
-    double flat = 0;
+    Matrix<float> panel(width, n_), core(width, width), core_u(rows_, width), core_v(rows_, width);
     for (std::size_t i = 0; i < width; ++i) {
       std::copy_n(metric_.row(positions[i]), n_, panel.row(i));
-      for (std::size_t j = 0; j < width; ++j) flat += core(i, j) = metric_(positions[i], positions[j]);
-      for (std::size_t r = 0; r < rows_; ++r) {
-        levels(r, i) = static_cast<float>(codes_(positions[i], r)) - grid_.zeros(first_ + r, g);
-      }
+      for (std::size_t j = 0; j < width; ++j) core(i, j) = metric_(positions[i], positions[j]);
     }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows_, width, width, 1, levels.data(), width,
-                core.data(), width, 0, products.data(), width);
+    multiply(u, core, 1, 0, core_u);
+    multiply(v, core, 1, 0, core_v);
     std::int64_t moves = 0;
     for (std::size_t r = 0; r < rows_; ++r) {
-      Quadratic q{.flat = flat, .scale = grid_.scales(first_ + r, g), .zero = grid_.zeros(first_ + r, g)};
+      Quadratic q;
       for (std::size_t i = 0; i < width; ++i) {
-        const double level = levels(r, i), slope = gradient_(r, positions[i]);
-        q.along += level * slope;
-        q.total += slope;
-        q.steep += level * products(r, i);
-        q.mixed += products(r, i);
+        const double slope = gradient_(r, positions[i]), a = u(r, i), b = v(r, i);
+        q.along += a * slope;
+        q.across += b * slope;
+        q.steep += a * core_u(r, i);
+        q.mixed += b * core_u(r, i);
+        q.flat += b * core_v(r, i);
       }
-      moves += take_best(q, g, r, levels);
+      const std::optional<Step> step = set(q, r);
+      moves += step.has_value();
+      const Step by = step.value_or(Step{});
+      for (std::size_t i = 0; i < width; ++i) {  // u becomes what the weights change by
+        u(r, i) = static_cast<float>(by.by_first * u(r, i) + by.by_second * v(r, i));
+      }
     }
-    if (moves > 0) {  // levels are now the changes of the weights
-      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows_, n_, width, -1, levels.data(), width,
-                  panel.data(), n_, 1, gradient_.data(), n_);
-    }
+    if (moves > 0) multiply(u, panel, -1, 1, gradient_);
     return moves;
   }
 
-  // Turns a row of levels into what its weights change by.
-  bool take_best(const Quadratic& q, std::size_t g, std::size_t r, Matrix<float>& levels) {
-    std::optional<Knobs> best;
+  // out = factor a b + keep out
+  static void multiply(const Matrix<float>& a, const Matrix<float>& b, float factor, float keep, Matrix<float>& out) {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, a.rows(), b.cols(), a.cols(), factor, a.data(), a.cols(),
+                b.data(), b.cols(), keep, out.data(), out.cols());
+  }
+
+  std::optional<Step> set_group(const Quadratic& q, std::size_t row, std::size_t g) {
+    const Knobs* best = nullptr;
     double most = 0;
-    for (const auto& knobs : candidates(q, grid_)) {
-      if (!knobs) continue;
-      const auto step = q.step_to(*knobs);
-      const double gain = q.gain(step);
-      if (gain <= most || gain <= kLeastGain * q.cost(step)) continue;
-      most = gain;
-      best = knobs;
+    const Candidates candidates(q, grid_, row, g);
+    for (const Knobs& knobs : candidates.list()) {
+      const Step step = step_to(knobs, grid_.scales(row, g), grid_.zeros(row, g));
+      if (!q.worth(step, most)) continue;
+      most = q.gain(step);
+      best = &knobs;
     }
-    const auto step = best ? q.step_to(*best) : Quadratic::Step{0, 0};
-    for (std::size_t i = 0; i < levels.cols(); ++i) {
-      levels(r, i) = static_cast<float>(step.by_code * levels(r, i) + step.by_one);
+    if (!best) return {};
+    const Step step = step_to(*best, grid_.scales(row, g), grid_.zeros(row, g));
+    grid_.scales(row, g) = best->scale;
+    grid_.zeros(row, g) = best->zero;
+    if (grid_.two_levels()) {
+      std::int8_t& sub = grid_.super_blocks.sub_scales(row, g);
+      sub = static_cast<std::int8_t>(sub < 0 ? -best->sub_scale : best->sub_scale);
     }
-    if (!best) return false;
-    grid_.scales(first_ + r, g) = best->scale;
-    grid_.zeros(first_ + r, g) = best->zero;
-    return true;
+    if (grid_.form == GridForm::super_minimum) {
+      grid_.super_blocks.sub_minima(row, g) = static_cast<std::uint8_t>(best->sub_minimum);
+    }
+    return step;
+  }
+
+  std::optional<Step> set_block(const Quadratic& q, std::size_t row, std::size_t b) {
+    SuperBlocks& super = grid_.super_blocks;
+    const bool minima = grid_.form == GridForm::super_minimum && q.determinant() > 0;
+    const float scale = super.scales(row, b), minimum = minima ? super.minima(row, b) : 0;
+    const double wish = scale + (minima ? q.best().by_first : q.along / q.steep);
+    if (!(wish > 0)) return {};
+    const float stored = half_scale(static_cast<float>(wish));
+    Step step{double{stored} - scale, 0};
+    float lowest = minimum;
+    if (minima) {
+      lowest = half_minimum(static_cast<float>(std::max(0.0, minimum + q.second_after(step.by_first))));
+      step.by_second = double{lowest} - minimum;
+    }
+    if (!q.worth(step, 0)) return {};
+    super.scales(row, b) = stored;
+    if (minima) super.minima(row, b) = lowest;
+    const std::size_t count = kSuperBlock / grid_.group_width();
+    for (std::size_t g = b * count; g < (b + 1) * count; ++g) grid_.apply_levels(row, g);
+    return step;
   }
 
   MatrixView<const float> metric_;
@@ -171,8 +302,8 @@ class Refit {
   MatrixView<const std::uint8_t> codes_;
   const std::vector<std::uint32_t>& input_at_;
   std::size_t n_, rows_;
-  std::vector<std::vector<std::size_t>> positions_;  // by group
-  Matrix<float> gradient_;                            // (rows, positions): A (t - w^)
+  std::vector<Positions> groups_, blocks_;  // blocks: with two levels
+  Matrix<float> gradient_;                  // (rows, positions): A (t - w^)
 };
 
 }  // namespace

@@ -13,7 +13,7 @@ namespace neap {
 // Rows [first, first + target.cols) of `grid`, whose codes stay: group after group, the scale and zero that lower
 // ||R (w^ - t)||^2 most, given all other groups, rounded as grid.form has them; taken only if that gains by more
 // than fp32's rounding. At most `sweeps` over all groups. With zero_points and no symmetry the zero moves by at
-// most one at a time; with signed_half the sign stays. target, codes: (positions, rows). Returns how many groups
+// most one at a time; signs stay. With two levels a super-block's fp16 numbers move as well, all its groups' integers held. target, codes: (positions, rows). Returns how many groups
 // moved, each counted as often as it did. Runs on the calling thread; rows of other tiles are not looked at.
 std::int64_t refit_tile(const LayerSystem& system, Grid& grid, std::size_t first,
                         MatrixView<const float> target, MatrixView<const std::uint8_t> codes, int sweeps);

@@ -10,7 +10,8 @@
 namespace neap {
 namespace {
 
-constexpr DType kTypes[] = {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0, DType::q6_k, DType::iq4_nl};
+constexpr DType kTypes[] = {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0,
+                            DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl};
 
 // io/dequantize is held against the `gguf` package, bit for bit, by golden files.
 TEST(GgufBlocks, TheReaderFindsTheValuesThatWereMeantBitForBit) {
@@ -36,10 +37,13 @@ TEST(GgufBlocks, RowsCanBeHadOneByOne) {
 
 TEST(GgufBlocksDeathTest, WhatABlockCannotHoldIsABrokenPromise) {
   GgufTensor code = random_gguf({DType::q4_0}, 2, 32, 3), scale = code, minima = code;
+  GgufTensor sub_scale = random_gguf({DType::q4_k}, 1, 256, 4), sub_minimum = sub_scale;
   code.codes[5] = 16;
   scale.scales[1] = 0.1f;  // between two fp16 numbers
   minima.minima = {0, 0};
-  for (const GgufTensor& tensor : {code, scale, minima}) EXPECT_DEATH(encode_gguf_blocks(tensor), "");
+  sub_scale.sub_scales[3] = -1;
+  sub_minimum.sub_minima[7] = 64;
+  for (const GgufTensor& tensor : {code, scale, minima, sub_scale, sub_minimum}) EXPECT_DEATH(encode_gguf_blocks(tensor), "");
 }
 
 }  // namespace

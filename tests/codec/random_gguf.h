@@ -13,7 +13,7 @@ inline GgufTensor random_gguf(const GgufLayout& layout, std::int64_t rows, std::
   const auto half = [&] {  // either sign
     return fp16_to_float(float_to_fp16(0.02f * (static_cast<float>(random()) * 0x1p-31f - 1)));
   };
-  GgufTensor tensor{layout, rows, cols, {}, {}, {}, {}};
+  GgufTensor tensor{layout, rows, cols, {}, {}, {}, {}, {}};
   for (std::int64_t i = 0; i < rows * cols; ++i) {
     tensor.codes.push_back(static_cast<std::uint8_t>(random() >> (32 - code_bits(layout))));
   }
@@ -21,8 +21,11 @@ inline GgufTensor random_gguf(const GgufLayout& layout, std::int64_t rows, std::
     tensor.scales.push_back(half());
     if (has_minima(layout)) tensor.minima.push_back(half());
   }
-  for (std::int64_t i = 0; layout.type == DType::q6_k && i < rows * cols / 16; ++i) {
-    tensor.sub_scales.push_back(static_cast<std::int8_t>(random()));
+  const auto [lowest, highest] = sub_scale_range(layout);
+  const auto from = [&](int low, int high) { return low + static_cast<int>(random() % static_cast<unsigned>(high - low + 1)); };
+  for (std::int64_t i = 0; sub_group(layout) > 0 && i < rows * cols / sub_group(layout); ++i) {
+    tensor.sub_scales.push_back(static_cast<std::int8_t>(from(lowest, highest)));
+    if (has_minima(layout)) tensor.sub_minima.push_back(static_cast<std::uint8_t>(from(0, highest)));
   }
   return tensor;
 }

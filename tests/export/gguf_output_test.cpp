@@ -3,7 +3,6 @@
 #include <cstring>
 
 #include "codec/random_gguf.h"
-#include "export/gguf_mix.h"
 #include "export/support.h"
 #include "io/gguf.h"
 #include "io/json.h"
@@ -29,7 +28,7 @@ class GgufOutputTest : public ScratchTest {
 
 // Every module whose rows are whole blocks.
 GgufContents contents_for(const ModelConfig& config, DType type) {
-  GgufContents contents{.scheme = type, .modules = {}, .rounded = {}, .round = {}};
+  GgufContents contents{.mix = GgufMix::q4_1, .modules = {}, .rounded = {}, .round = {}};
   for (const std::string& module : linear_modules(config)) {
     if (module != "lm_head" && linear_shape(config, module)[1] % 32 == 0) contents.modules[module] = {type};
   }
@@ -123,7 +122,7 @@ TEST_F(GgufOutputTest, ASplitModelIsTheSameModel) {
   EXPECT_FALSE(fs::exists(at("out") + "/out.gguf"));
   expect_same_model(output, source, tensors);
   // Split or not is of the file: a copy of it is one file again.
-  write_all(output, {.scheme = DType::q4_0, .modules = {}, .rounded = {}, .round = {}}, {}, {.output = at("again")});
+  write_all(output, {.mix = GgufMix::q4_0, .modules = {}, .rounded = {}, .round = {}}, {}, {.output = at("again")});
   const Weights again = open_weights(at("again"));
   expect_same_model(again, source, tensors);
   EXPECT_EQ(again.checkpoint().gguf()->find("split.count"), nullptr);
@@ -156,13 +155,13 @@ TEST_F(GgufOutputTest, TheTokenizerGivesTheSameIds) {
 TEST_F(GgufOutputTest, BadRequestsLeaveNothingBehind) {
   const Weights source = open_weights(with_tokenizer("smollm2"));  // 72 inputs
   const std::size_t before = entries();
-  GgufContents shape{.scheme = DType::q4_0, .modules = {{"model.layers.0.mlp.up_proj", {DType::q4_0}}}, .rounded = {}, .round = {}};
+  GgufContents shape{.mix = GgufMix::q4_0, .modules = {{"model.layers.0.mlp.up_proj", {DType::q4_0}}}, .rounded = {}, .round = {}};
   const Error held = error_of([&] { make_gguf_output(source, shape, {.output = at("out")}); });
   EXPECT_EQ(held.context().tensor, "model.layers.0.mlp.up_proj");
   EXPECT_EQ(held.context().found, "[84, 72]");
-  GgufContents name{.scheme = DType::q4_0, .modules = {{"model.layers.9.mlp.up_proj", {DType::q4_0}}}, .rounded = {}, .round = {}};
+  GgufContents name{.mix = GgufMix::q4_0, .modules = {{"model.layers.9.mlp.up_proj", {DType::q4_0}}}, .rounded = {}, .round = {}};
   EXPECT_EQ(error_of([&] { make_gguf_output(source, name, {.output = at("out")}); }).code(), ErrorCode::argument);
-  const GgufContents none{.scheme = DType::q4_0, .modules = {}, .rounded = {}, .round = {}};
+  const GgufContents none{.mix = GgufMix::q4_0, .modules = {}, .rounded = {}, .round = {}};
   EXPECT_EQ(error_of([&] { make_gguf_output(source, none, {.output = at("smollm2")}); }).code(), ErrorCode::argument);
   { const auto unfinished = make_gguf_output(source, none, {.output = at("out")}); }
   EXPECT_EQ(entries(), before);
@@ -170,7 +169,7 @@ TEST_F(GgufOutputTest, BadRequestsLeaveNothingBehind) {
 
 TEST_F(GgufOutputTest, ASingleFileComesWithItsCompanionsOrNotAtAll) {
   const Weights source = open_weights(with_tokenizer("llama2"));
-  const GgufContents none{.scheme = DType::q4_0, .modules = {}, .rounded = {}, .round = {}};
+  const GgufContents none{.mix = GgufMix::q4_0, .modules = {}, .rounded = {}, .round = {}};
   const auto write = [&](bool overwrite) {
     const auto writer = make_gguf_output(source, none, {.output = at("one.gguf"), .overwrite = overwrite});
     writer->write_file("README.md", "card");
@@ -196,42 +195,15 @@ TEST_F(GgufOutputTest, ASingleFileComesWithItsCompanionsOrNotAtAll) {
 
 TEST_F(GgufOutputTest, ItsNameIsTheSourcesAndNotTheFiles) {
   const Weights source = open_weights(with_tokenizer("llama2"));
-  const GgufContents none{.scheme = DType::q4_0, .modules = {}, .rounded = {}, .round = {}};
+  const GgufContents none{.mix = GgufMix::q4_0, .modules = {}, .rounded = {}, .round = {}};
   make_gguf_output(source, none, {.output = at("out")})->finish();
   EXPECT_EQ(open_weights(at("out")).checkpoint().gguf()->string("general.name"), "llama2");
 }
 
 TEST_F(GgufOutputTest, Smollm3sRopeMustSkipEveryFourthLayer) {
   const Weights source = open_weights(golden_model("smollm3"));  // skips the third
-  const GgufContents none{.scheme = DType::q4_0, .modules = {}, .rounded = {}, .round = {}};
+  const GgufContents none{.mix = GgufMix::q4_0, .modules = {}, .rounded = {}, .round = {}};
   EXPECT_EQ(error_of([&] { make_gguf_output(source, none, {.output = at("out")}); }).code(), ErrorCode::unsupported);
-}
-
-// llama-quant.cpp, by hand.
-TEST(GgufMix, IsThatOfLlamaCpp) {
-  ModelConfig config;
-  config.layers = 30;
-  config.hidden = 512;
-  config.tied_head = true;
-  EXPECT_EQ(mixed_type(DType::q4_0, "model.embed_tokens", config, true), DType::q6_k);
-  EXPECT_EQ(mixed_type(DType::q8_0, "model.embed_tokens", config, true), DType::q8_0);
-  EXPECT_EQ(mixed_type(DType::q4_0, "model.layers.2.mlp.down_proj", config, true), DType::q4_1);
-  EXPECT_EQ(mixed_type(DType::q5_0, "model.layers.2.mlp.down_proj", config, true), DType::q5_1);
-  EXPECT_EQ(mixed_type(DType::q4_0, "model.layers.3.mlp.down_proj", config, true), DType::q4_0);
-  EXPECT_EQ(mixed_type(DType::q4_0, "model.layers.2.mlp.down_proj", config, false), DType::q4_0);
-  EXPECT_EQ(mixed_type(DType::q4_1, "model.layers.0.mlp.down_proj", config, true), DType::q4_1);
-  config.heads = config.kv_heads = 8;
-  EXPECT_EQ(mixed_type(DType::iq4_nl, "model.layers.0.self_attn.v_proj", config, true), DType::iq4_nl);
-  EXPECT_EQ(mixed_type(DType::iq4_nl, "model.layers.0.mlp.down_proj", config, true), DType::iq4_nl);
-  EXPECT_EQ(mixed_type(DType::iq4_nl, "model.layers.0.mlp.down_proj", config, false), DType::q5_1);
-  config.kv_heads = 2;
-  EXPECT_EQ(mixed_type(DType::iq4_nl, "model.layers.0.self_attn.v_proj", config, true), DType::q5_1);
-  config.tied_head = false;
-  EXPECT_EQ(mixed_type(DType::q4_0, "model.embed_tokens", config, true), DType::q4_0);
-  EXPECT_EQ(mixed_type(DType::q4_0, "lm_head", config, true), DType::q6_k);
-  EXPECT_EQ(fallback_type(DType::q6_k, 576), DType::q8_0);
-  EXPECT_EQ(fallback_type(DType::q6_k, 40), std::nullopt);
-  EXPECT_EQ(fallback_type(DType::q4_0, 40), std::nullopt);
 }
 
 }  // namespace

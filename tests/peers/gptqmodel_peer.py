@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""GPTQ files of Neap, loaded by transformers with GPTQModel, on the CPU: logits to 1e-4.
+"""GPTQ files of Neap, loaded by transformers with GPTQModel, on the CPU: log-probabilities to 1e-4 of their range.
+
+With 8 bits, and with zero points, 2e-3: GPTQModel multiplies scale and code less zero in fp16. It holds the products of Neap's
+scales (8 significant bits) with symmetric codes of up to 4 bits exactly, and rounds longer ones.
 
     gptqmodel_peer.py --neap PROGRAM --models FOLDER [--python PROGRAM]
 
@@ -17,6 +20,8 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TEXT = ROOT / "docs/algorithms/lobcq.md"
 SKIPPED = 77
+ALLOWED, ALLOWED_ROUNDED = 1e-4, 2e-3
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # compiling every layer takes minutes
 CASES = {"4 bits, version 1": ("gptq", "--bits", 4), "8 bits, version 1": ("gptq", "--bits", 8), "3 bits, version 1": ("gptq", "--bits", 3),
          "2 bits, version 1": ("gptq", "--bits", 2), "4 bits with zero points, version 2": ("gptq_v2", "--bits", 4, "--asym")}
 
@@ -48,8 +53,9 @@ def compare(neap, models):
             ours = read_logits(path)
             found, kinds = theirs(folder, ours.ids)
             difference = largest_difference(ours.log_probabilities, found)
-            wrong += difference > 1e-4
-            print(f"{'equal' if difference <= 1e-4 else 'WRONG'}  {name:36} {', '.join(kinds):20} log-probabilities differ by {difference:.1e} of their range", flush=True)
+            allowed = ALLOWED_ROUNDED if 8 in options or "--asym" in options else ALLOWED
+            wrong += difference > allowed
+            print(f"{'equal' if difference <= allowed else 'WRONG'}  {name:36} {', '.join(kinds):20} log-probabilities differ by {difference:.1e} of their range", flush=True)
     return 1 if wrong else 0
 
 

@@ -29,11 +29,11 @@ class ConvertTest : public testing::Test {
     r.ignore = {bits == 3 ? "re:.*(q|k|v|gate|up|down)_proj" : "re:.*(gate|up|down)_proj"};  // k has 16 outputs
     return r;
   }
-  Recipe gguf(DType type) {
+  Recipe gguf(GgufMix mix) {
     Recipe r;
     r.method = Method::rtn;
     r.scheme = Scheme::gguf;
-    r.gguf = {type, true};
+    r.gguf = {mix, false, true};
     r.ignore = {"re:.*(gate|up|down)_proj"};
     return r;
   }
@@ -106,9 +106,9 @@ TEST_F(ConvertTest, CodesAndScalesOfGptqAreThoseThatQuantizeWrites) {
 }
 
 TEST_F(ConvertTest, BlocksBecomeGroupsOf32) {
-  for (const DType type : {DType::q4_0, DType::q5_0, DType::q8_0, DType::iq4_nl}) {
-    const std::string from = make(gguf(type), std::string(name_of(type)));
-    const bool mixed = type == DType::iq4_nl;  // v_proj is Q5_1
+  for (const GgufMix mix : {GgufMix::q4_0, GgufMix::q5_0, GgufMix::q8_0, GgufMix::iq4_nl}) {
+    const std::string from = make(gguf(mix), name_of(mix));
+    const bool mixed = mix == GgufMix::iq4_nl;  // v_proj is Q5_1
     const std::string to = run(from, FileFormat::compressed_tensors, "to", mixed).output;
     expect_same_model(from, to);
     EXPECT_EQ(Checkpoint::open(to).find("model.layers.0.self_attn.v_proj.weight") != nullptr, mixed);
@@ -154,7 +154,7 @@ TEST_F(ConvertTest, WhatHoldsNoSuchGridSaysWhyAndWhatWouldDo) {
   const std::string groups = make(recipe(4, true, 16), "groups"), zeros = make(recipe(4, false), "zeros");
   EXPECT_ERROR(run(groups, FileFormat::gguf, "to"), ErrorCode::argument, "multiple of 32");
   EXPECT_ERROR(run(zeros, FileFormat::gptq, "to"), ErrorCode::argument, "gptq_v2");
-  EXPECT_ERROR(run(make(gguf(DType::q4_1), "q4_1"), FileFormat::compressed_tensors, "to"), ErrorCode::argument, "--allow-dense");
+  EXPECT_ERROR(run(make(gguf(GgufMix::q4_1), "q4_1"), FileFormat::compressed_tensors, "to"), ErrorCode::argument, "--allow-dense");
   EXPECT_ERROR(run(folder_ / "q4_1", FileFormat::gguf, "to"), ErrorCode::argument, "is a GGUF already");
   EXPECT_ERROR(run(source_, FileFormat::gptq, "to"), ErrorCode::argument, "nothing in it is quantized");
   EXPECT_ERROR(run(groups, FileFormat::neap, "to"), ErrorCode::argument, "LOBCQ");
@@ -168,7 +168,7 @@ TEST_F(ConvertTest, WhatHoldsNoSuchGridSaysWhyAndWhatWouldDo) {
 }
 
 TEST_F(ConvertTest, LayersWithoutAGridBecomeDenseWhereAllowed) {
-  const std::string none = make(gguf(DType::q4_1), "none"), some = make(gguf(DType::iq4_nl), "some");
+  const std::string none = make(gguf(GgufMix::q4_1), "none"), some = make(gguf(GgufMix::iq4_nl), "some");
   EXPECT_ERROR(run(none, FileFormat::compressed_tensors, "to", true), ErrorCode::argument, "nothing in it");
   EXPECT_ERROR(run(some, FileFormat::compressed_tensors, "to"), ErrorCode::argument, "v_proj");
   const ConvertReport report = run(some, FileFormat::compressed_tensors, "to", true);

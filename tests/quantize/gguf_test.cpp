@@ -9,6 +9,8 @@
 #include <iterator>
 #include <limits>
 
+#include "export/gguf_mix.h"
+#include "io/gguf.h"
 #include "model/weights.h"
 #include "neap/quantize.h"
 #include "quantize/plan.h"
@@ -56,7 +58,7 @@ TEST(RoundToGguf, IsBetterThanTheScaleOfTheLargestWeight) {
 TEST(RoundToGguf, MoreBitsAreNeverWorse) {
   const Matrix<float> weight = random_matrix(8, 256, 2);
   double before = std::numeric_limits<double>::infinity();
-  for (const DType type : {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q6_k, DType::q8_0}) {
+  for (const DType type : {DType::q2_k, DType::q3_k, DType::q4_0, DType::q4_k, DType::q5_0, DType::q5_k, DType::q6_k, DType::q8_0}) {
     const double error = squared_error(weight, round_to_gguf(weight, {type}));
     EXPECT_LT(error, before) << name_of(type);
     before = error;
@@ -66,7 +68,8 @@ TEST(RoundToGguf, MoreBitsAreNeverWorse) {
 TEST(RoundToGguf, ConstantAndZeroBlocksAreHeldExactly) {
   Matrix<float> weight(2, 256);
   for (std::size_t c = 0; c < 256; ++c) weight(1, c) = 0.25f;
-  for (const DType type : {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0, DType::q6_k, DType::iq4_nl}) {
+  for (const DType type : {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0, DType::q2_k, DType::q3_k,
+                           DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl}) {
     const GgufTensor tensor = round_to_gguf(weight, {type});
     Matrix<float> rounded(2, 256);
     dequantize(tensor, 0, 2, rounded);
@@ -86,16 +89,16 @@ TEST(RoundToGguf, AWeightThatIsNoNumberIsRefused) {
 
 class QuantizeToGguf : public testing::Test {
  protected:
-  QuantizeOptions options(const std::string& output, DType type, Method method) {
+  QuantizeOptions options(const std::string& output, GgufMix mix, Method method) {
     QuantizeOptions o;
     std::string text;
     for (int i = 0; i < 60; ++i) text += "Line " + std::to_string(i * i) + " of the calibration text.\n";
     o.calibration_files = {folder_.write("text.txt", text)};
     o.recipe.scheme = Scheme::gguf;
-    o.recipe.gguf = {type, true};
+    o.recipe.gguf = {mix, false, true};
     o.recipe.method = method;
     o.recipe.length = 64;
-    o.recipe.refits = method == Method::ojbkq && type != DType::iq4_nl ? 1 : 0;
+    o.recipe.refits = method == Method::ojbkq && mix != GgufMix::iq4_nl ? 1 : 0;
     o.output = folder_ / output;
     o.threads = 2;
     return o;
@@ -113,14 +116,14 @@ class QuantizeToGguf : public testing::Test {
 };
 
 TEST_F(QuantizeToGguf, EveryTypeAndMethodWritesAModelThatRuns) {
-  for (const DType type : {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0, DType::iq4_nl}) {
+  for (const GgufMix mix : {GgufMix::q4_0, GgufMix::q4_1, GgufMix::q5_0, GgufMix::q5_1, GgufMix::q8_0, GgufMix::iq4_nl}) {
     for (const Method method : {Method::rtn, Method::gptq, Method::gptaq, Method::ojbkq}) {
-      const std::string name = std::string(name_of(type)) + name_of(method);
-      const QuantizeReport report = quantize(model(), options(name, type, method));
+      const std::string name = name_of(mix) + name_of(method);
+      const QuantizeReport report = quantize(model(), options(name, mix, method));
       EXPECT_EQ(report.layers.size(), 12u);  // all but down_proj, whose rows are of 44
       EXPECT_FALSE(report.notes.empty());
       const Checkpoint output = Checkpoint::open(report.output);
-      EXPECT_EQ(output.info("blk.0.attn_q.weight").type, type);
+      EXPECT_EQ(output.info("blk.0.attn_q.weight").type, base_type(mix));
       EXPECT_EQ(output.info("blk.0.ffn_down.weight").type, DType::f32);
       const auto runs = load_model(output);
       const std::vector<TokenId> tokens(12, 70);
@@ -131,8 +134,19 @@ TEST_F(QuantizeToGguf, EveryTypeAndMethodWritesAModelThatRuns) {
   }
 }
 
+// Rows of 64 and 44 inputs: every matrix takes a fallback, or stays.
+TEST_F(QuantizeToGguf, FallbacksAreThoseOfTheTypeAndAreTold) {
+  const QuantizeReport report = quantize(model(), options("small", GgufMix::q4_k_m, Method::rtn));
+  const Checkpoint output = Checkpoint::open(report.output);
+  EXPECT_EQ(output.info("blk.0.attn_q.weight").type, DType::q5_0);
+  EXPECT_EQ(output.info("blk.1.attn_v.weight").type, DType::q8_0);
+  EXPECT_EQ(output.info("blk.0.ffn_down.weight").type, DType::f32);
+  EXPECT_NE(report.notes.front().find("Q4_K holds blocks of 256, and rows of"), std::string::npos);
+  EXPECT_EQ(output.gguf()->integer("general.file_type"), 15);
+}
+
 TEST_F(QuantizeToGguf, ThreadCountDoesNotChangeTheBytes) {
-  QuantizeOptions one = options("a/m", DType::q4_0, Method::ojbkq), three = options("b/m", DType::q4_0, Method::ojbkq);
+  QuantizeOptions one = options("a/m", GgufMix::q4_0, Method::ojbkq), three = options("b/m", GgufMix::q4_0, Method::ojbkq);
   one.threads = 1;
   three.threads = 3;
   quantize(model(), one);
@@ -141,14 +155,14 @@ TEST_F(QuantizeToGguf, ThreadCountDoesNotChangeTheBytes) {
 }
 
 TEST_F(QuantizeToGguf, AShapeThatATypeCannotHoldIsAnErrorUnlessAllowed) {
-  QuantizeOptions o = options("out", DType::q4_0, Method::rtn);
+  QuantizeOptions o = options("out", GgufMix::q4_0, Method::rtn);
   o.recipe.gguf.allow_fallback = false;
   EXPECT_ERROR(quantize(model(), o), ErrorCode::argument, "model.layers.0.mlp.down_proj have 44");
   EXPECT_FALSE(std::filesystem::exists(o.output));
 }
 
 TEST_F(QuantizeToGguf, WhatTheFormatHasNoRoomForIsRefused) {
-  QuantizeOptions awq = options("out", DType::q4_0, Method::awq), head = options("out", DType::q4_0, Method::rtn), other = head;
+  QuantizeOptions awq = options("out", GgufMix::q4_0, Method::awq), head = options("out", GgufMix::q4_0, Method::rtn), other = head;
   head.recipe.lm_head_bits = 4;
   other.format = FileFormat::compressed_tensors;
   EXPECT_ERROR(quantize(model(), awq), ErrorCode::argument, "GGUF");

@@ -45,11 +45,13 @@ TEST(Recipe, JsonHoldsEverySetting) {
 TEST(Recipe, JsonHoldsEverySettingOfGguf) {
   Recipe r;
   r.scheme = Scheme::gguf;
-  r.gguf = {DType::q5_1, true};
+  r.gguf = {GgufMix::q5_k_s, true, true};
   const std::string json = r.to_json();
   EXPECT_EQ(Recipe::from_json(json, "r.json").to_json(), json);
-  EXPECT_EQ(Recipe::from_json(json, "r.json").gguf.type, DType::q5_1);
-  EXPECT_NE(error_of([&] { gguf_type_from_name("Q4_K"); }).find("Q4_0, Q4_1"), std::string::npos);
+  EXPECT_EQ(Recipe::from_json(json, "r.json").gguf.mix, GgufMix::q5_k_s);
+  EXPECT_TRUE(Recipe::from_json(json, "r.json").gguf.pure);
+  EXPECT_EQ(gguf_mix_from_name("q4_k"), GgufMix::q4_k_m);
+  EXPECT_NE(error_of([&] { gguf_mix_from_name("Q4_X"); }).find("Q4_0, Q4_1"), std::string::npos);
 }
 
 TEST(Recipe, BalancesWhereLatticeDecodingMeetsRoundedActivations) {

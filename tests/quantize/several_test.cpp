@@ -27,7 +27,7 @@ class SeveralTest : public testing::Test {
     o.recipe.bits = 3;
     o.recipe.group = 4;
     o.recipe.length = 64;
-    o.recipe.gguf = {DType::q4_0, true};
+    o.recipe.gguf = {GgufMix::q4_0, false, true};
     o.calibration_files = {text_};
     o.output = folder_ / output;
     o.verify = false;

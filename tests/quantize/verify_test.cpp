@@ -47,7 +47,7 @@ class VerifyTest : public testing::TestWithParam<Made> {
     o.recipe.scheme = made.scheme;
     o.recipe.symmetric = made.symmetric;
     o.recipe.group = made.format ? 0 : 4;
-    o.recipe.gguf = {DType::q4_0, true};
+    o.recipe.gguf = {GgufMix::q4_0, false, true};
     if (made.scheme == Scheme::mxfp4) o.recipe.ignore = {"re:.*down_proj"};
     if (made.format == FileFormat::gptq || made.format == FileFormat::gptq_v2) o.recipe.ignore = {"re:.*(down|gate|up)_proj"};
     o.format = made.format;

@@ -26,7 +26,7 @@ struct Golden {
     gram = next(cols, cols);
     drift = next(cols, cols);
     const std::size_t groups = (cols + layout.group - 1) / layout.group;
-    grid = {layout, cols, next(rows, groups), {}};
+    grid = {layout, cols, next(rows, groups), {}, GridForm::zero_points, {}};
     grid.zeros = next(rows, groups);
     codes = next(rows, cols);
     EXPECT_TRUE(in_.good());

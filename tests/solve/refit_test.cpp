@@ -17,6 +17,7 @@ constexpr Form kForms[] = {{GridForm::zero_points, true},
                            {GridForm::zero_points, false},
                            {GridForm::signed_half, false},
                            {GridForm::half_minimum, false}};
+constexpr Form kTwoLevels[] = {{GridForm::super_signed, false}, {GridForm::super_minimum, false}};
 
 double objective_of(const Problem& problem, const LayerSystem& system, const GridSolution& s, std::size_t row) {
   std::vector<double> error = exact_target(problem, row, system.options().target_mix, system.report().damping);
@@ -47,6 +48,31 @@ TEST(Refit, RefitNeverRaisesTheObjectiveOfARowAndMostlyLowersIt) {
       EXPECT_EQ(before.report.objective_refit, -1);
       EXPECT_LE(after.report.objective_refit, after.report.objective_descent);
       EXPECT_GT(after.report.refitted, 0);
+    }
+  }
+}
+
+TEST(Refit, WithTwoLevelsTheObjectiveFallsAndNumbersStayThoseOfTheForm) {
+  for (const Form& form : kTwoLevels) {
+    for (const int bits : {2, 3, 4}) {
+      const Problem problem(5, 256, 7 + static_cast<std::uint64_t>(bits));
+      const LayerSystem system(problem.gram, problem.drift, {});
+      const GroupLayout layout{bits, 16, false, DType::f16};
+      const auto solve = [&](int refits) {
+        return solve_layer_in_form(system, problem.weight, layout, form.form, {.paths = 0, .refits = refits}, 5);
+      };
+      const GridSolution before = solve(0), after = solve(2);
+      EXPECT_LT(after.report.objective_refit, 0.98 * before.report.objective_descent);
+      EXPECT_GT(after.report.refitted, 0);
+      Grid again = after.grid;
+      for (std::size_t r = 0; r < 5; ++r) {
+        EXPECT_LE(objective_of(problem, system, after, r), objective_of(problem, system, before, r) * (1 + 1e-9));
+        for (std::size_t g = 0; g < 16; ++g) {
+          again.apply_levels(r, g);
+          EXPECT_EQ(again.scales(r, g), after.grid.scales(r, g));
+          EXPECT_EQ(again.zeros(r, g), after.grid.zeros(r, g));
+        }
+      }
     }
   }
 }
