@@ -183,7 +183,7 @@ std::string size_text(std::uint64_t bytes) {
 
 std::string count_text(std::int64_t count) {
   std::string digits = std::to_string(count);
-  for (std::size_t i = digits.size(); i > 3 + (count < 0 ? 1u : 0u);) digits.insert(i -= 3, ",");
+  for (std::size_t i = digits.size(); i > 3 + (count < 0 ? 1u : 0u);) digits.insert(i -= 3, 1, ',');
   return digits;
 }
 

@@ -27,8 +27,10 @@ bool takes_more_bits(std::int64_t layer, std::int64_t layers) {
 
 // What llama.cpp takes for a 70B model: its values are an eighth of its queries, and more bits cost little.
 bool is_70b(const ModelConfig& config) {
-  const std::string_view name = architecture_of_family(config.family)->gguf;
-  return config.layers == 80 && (name == "qwen2" || (name == "llama" && config.heads != config.kv_heads));
+  if (config.layers != 80) return false;
+  const Architecture* family = architecture_of_family(config.family);
+  NEAP_CHECK(family);
+  return family->gguf == "qwen2" || (family->gguf == "llama" && config.heads != config.kv_heads);
 }
 
 DType value_type(GgufMix mix, const ModelConfig& config, std::int64_t layer) {
