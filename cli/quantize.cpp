@@ -63,7 +63,7 @@ void add_grid_options(CLI::App& app, QuantizeCommand& c) {
                  "_ASYM for zero points and G64 for a group size; 4 bits for weights and\n"
                  "activations (W4A4): LOBCQ, codebooks, which Neap alone runs; NVFP4, MXFP4,\n"
                  "INT4, which hardware multiplies; NVFP4A16 and its like for weights alone;\n"
-                 "for llama.cpp: GGUF:Q4_K_M, and so on from Q2_K to Q6_K with _S, _M and _L,\n"
+                 "for llama.cpp: GGUF:Q4_K_M and its like, Q2_K to Q6_K with _S, _M and _L,\n"
                  "Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL\n")
       ->type_name("NAME")
       ->default_str("W4A16");
