@@ -90,7 +90,7 @@ int main(int argc, char** argv) {
   program.set_help_flag("-h,--help", "show this help");
   program.footer(
       "Each command has its own help, with examples: neap quantize --help\n"
-      "Environment: NEAP_THREADS, NEAP_LOG_LEVEL, NO_COLOR, HF_HUB_CACHE, HF_HOME");
+      "Environment: NEAP_THREADS, NEAP_ISA, NEAP_LOG_LEVEL, NO_COLOR, HF_HUB_CACHE, HF_HOME");
   const std::vector<Command> commands = {make_quantize(program), make_eval(program),
                                          make_verify(program), make_export(program), make_inspect(program), make_generate(program),
                                          make_chat(program), make_bench(program), make_imatrix_command(program),

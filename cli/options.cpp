@@ -5,8 +5,12 @@
 
 #include <cctype>
 #include <charconv>
+#include <cstdlib>
 #include <optional>
 #include <string_view>
+#include <vector>
+
+#include "neap/isa.h"
 
 namespace neap::cli {
 namespace {
@@ -43,9 +47,24 @@ CLI::Option* add_size(CLI::App& command, const char* name, Bytes& bytes, const c
   return command.add_option_function<std::string>(name, set, help)->type_name("SIZE");
 }
 
+// The environment is where the library looks, when it first chooses a kernel.
+void add_isa(CLI::App& command) {
+  const std::vector<std::string> here = supported_isa_names();
+  std::string help = "instructions that kernels may use, of those that run here:\n";
+  for (const std::string& name : here) help.append(name == here.front() ? "" : ", ").append(name);
+  command
+      .add_option_function<std::string>(
+          "--isa", [](const std::string& name) { setenv("NEAP_ISA", name.c_str(), 1); },
+          help)
+      ->check(CLI::IsMember(here))
+      ->type_name("LEVEL")
+      ->default_str(here.back());
+}
+
 }  // namespace
 
 void add_quiet_options(CLI::App& command, CommonOptions& options) {
+  add_isa(command);
   command.add_option("-t,--threads", options.threads, "threads to use; 0: all cores")
       ->envname("NEAP_THREADS")
       ->check(CLI::Range(0, 4096))

@@ -8,6 +8,7 @@
 
 #include "neap/check.h"
 #include "neap/error.h"
+#include "neap/isa.h"
 
 namespace neap {
 namespace {
@@ -85,6 +86,12 @@ Isa default_isa() {
     return forced ? isa_from_name(forced) : supported_isas().back();
   }();
   return kDefault;
+}
+
+std::vector<std::string> supported_isa_names() {
+  std::vector<std::string> names;
+  for (const Isa isa : supported_isas()) names.emplace_back(name_of(isa));
+  return names;
 }
 
 }  // namespace neap

@@ -5,6 +5,7 @@ leaves on the disk looked at. NEAP is the program; standard library only.
 import json
 import os
 import pathlib
+import re
 import resource
 import shutil
 import signal
@@ -80,6 +81,12 @@ class Usage(CliTest):
             self.assertIn("Examples:\n  neap " + command, result.stdout)
         self.assertIn("quantize", run("--help").stdout)
         self.assertIn("Examples:\n  neap codebooks fit", run("codebooks", "fit", "--help").stdout)
+
+    def test_levels_of_instructions_are_listed_and_forced(self):
+        here = re.search(r"that run here:\s+([\w, ]+\w)", run("bench", "--help").stdout)[1].split(", ")
+        self.assertEqual(here[0], "scalar")
+        self.assertLessEqual(set(here), {"scalar", "avx2", "avx512", "avx512bf16"})
+        self.assert_usage(run("bench", "x", "--isa", "sse"), "--isa")
 
     def test_help_fits_into_100_columns(self):
         for command in ([], ["quantize"], ["export"], ["verify"], ["eval"], ["inspect"], ["generate"], ["chat"], ["bench"], ["imatrix"], ["codebooks"], ["codebooks", "fit"]):
