@@ -30,8 +30,6 @@ struct ExportCommand {
   CommonOptions common;
 };
 
-std::string line(std::string_view name, const std::string& value) { return fmt::format("{:<26}{}\n", name, value); }
-
 std::string describe_run(const ConvertReport& r) {
   std::string text = line("output", fmt::format("{}, {}, {:.3f} bits per weight", r.output, size_text(r.file_bytes), r.file_bits_per_weight));
   for (const auto& [grid, layers] : r.grids) text += line("grid", fmt::format("{}: {} layers", grid, layers));

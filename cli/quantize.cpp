@@ -368,10 +368,6 @@ OtherOutput parse_also(const std::string& text, const Recipe& main) {
   return other;
 }
 
-std::string line(std::string_view name, const std::string& value) {
-  return fmt::format("{:<26}{}\n", name, value);
-}
-
 std::string describe_run(const QuantizeReport& r) {
   std::string text = line("output", fmt::format("{}, {}", r.output, size_text(r.file_bytes)));
   text += line("grid", words_for(r.layout) + (r.layout_reason.empty() ? "" : ": " + r.layout_reason));

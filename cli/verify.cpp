@@ -51,13 +51,14 @@ void run(VerifyCommand& c, Console& console) {
   c.options.progress = console.progress();
   const VerifyReport report = verify(output, source ? &*source : nullptr, c.options);
   console.clear_progress();
-  console.print(c.common.json ? report.to_json() + "\n" : fmt::format("{:<26}{}\n", "model", output.path()) + describe(report));
+  console.print(c.common.json ? report.to_json() + "\n" : line("model", output.path()) + describe(report));
 }
 
 }  // namespace
 
+std::string line(std::string_view name, const std::string& value) { return fmt::format("{:<26}{}\n", name, value); }
+
 std::string describe(const VerifyReport& r) {
-  const auto line = [](const std::string& name, const std::string& value) { return fmt::format("{:<26}{}\n", name, value); };
   const auto percent = [](double squared) { return fmt::format("{:.3g} %", 100 * std::sqrt(squared)); };
   std::string text = line("verified", fmt::format("{} tensors, {}: whole, finite{}", r.tensors, size_text(r.bytes),
                                                   r.hashes ? ", the bytes that were exported"
