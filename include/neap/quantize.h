@@ -40,6 +40,7 @@ enum class SolveTarget {
   layer,     // the layer's own output in the full-precision model: the OJBKQ paper's joint target
   residual,  // where the layer adds to the residual stream (o_proj, down_proj): the stream after it, so that
              // the layer makes up for what all layers before it lost; elsewhere as `layer`
+  relative,  // the same, each token's error relative to the size of its stream, which the next norm divides by
 };
 SolveTarget target_from_name(const std::string& name);
 std::string name_of(SolveTarget target);

@@ -30,6 +30,16 @@ std::size_t longest(const TokenWindows& windows) {
   return rows;
 }
 
+constexpr std::size_t kRowsPerTile = 64;
+
+void scale_rows(const std::vector<float>& factors, Matrix<float>& rows) {
+  parallel_for((rows.rows() + kRowsPerTile - 1) / kRowsPerTile, [&](std::size_t tile) {
+    for (std::size_t t = tile * kRowsPerTile; t < std::min(rows.rows(), (tile + 1) * kRowsPerTile); ++t) {
+      for (std::size_t c = 0; c < rows.cols(); ++c) rows(t, c) *= factors[t];
+    }
+  });
+}
+
 }  // namespace
 
 const std::vector<Role>& roles_of(Stage stage) {
@@ -114,14 +124,31 @@ Matrix<float> Streams::ahead(Stage stage, const Block& reference, const Matrix<f
     runtime.residual.load(window, r_runtime);
   }
   auto e = Matrix<float>::unset(rows, inputs + r.cols());
-  constexpr std::size_t kRows = 64;
-  parallel_for((rows + kRows - 1) / kRows, [&](std::size_t tile) {
-    for (std::size_t t = tile * kRows; t < std::min(rows, (tile + 1) * kRows); ++t) {
+  parallel_for((rows + kRowsPerTile - 1) / kRowsPerTile, [&](std::size_t tile) {
+    for (std::size_t t = tile * kRowsPerTile; t < std::min(rows, (tile + 1) * kRowsPerTile); ++t) {
       for (std::size_t c = 0; c < inputs; ++c) e(t, c) = full(t, c) - inputs_now(t, c);
       for (std::size_t c = 0; c < r.cols(); ++c) e(t, inputs + c) = r(t, c) - r_runtime(t, c);
     }
   });
   return e;
+}
+
+// By token, 1 / rms of the residual stream once the undecided layer has added to it; 0 where all of it is 0.
+std::vector<float> Streams::token_weights(Stage stage, const Block& reference, std::size_t window) const {
+  const Stream& whole = *streams_.back();
+  const Matrix<float> h = input(whole, stage, reference, window);
+  auto r = Matrix<float>::unset(h.rows(), static_cast<std::size_t>(weights_.config().hidden));
+  whole.residual.load(window, r);
+  stage == Stage::attention_output ? add_attention(reference, h, r) : add_mlp(reference, h, r);
+  std::vector<float> weights(r.rows());
+  parallel_for((r.rows() + kRowsPerTile - 1) / kRowsPerTile, [&](std::size_t tile) {
+    for (std::size_t t = tile * kRowsPerTile; t < std::min(r.rows(), (tile + 1) * kRowsPerTile); ++t) {
+      double energy = 0;
+      for (std::size_t c = 0; c < r.cols(); ++c) energy += double{r(t, c)} * r(t, c);
+      weights[t] = energy == 0 ? 0 : static_cast<float>(std::sqrt(static_cast<double>(r.cols()) / energy));
+    }
+  });
+  return weights;
 }
 
 GramPair Streams::statistics(Stage stage, const Block& reference, const Block& runtime, std::size_t which) {
@@ -131,9 +158,15 @@ GramPair Streams::statistics(Stage stage, const Block& reference, const Block& r
   const Stream& stream = *streams_[which];
   GramAccumulator sums(width, options_.reference ? columns : 0, windows_.windows.size(), options_.precision);
   for (std::size_t w = 0; w < windows_.windows.size(); ++w) {
-    const Matrix<float> h = input(stream, stage, runtime, w);
+    Matrix<float> h = input(stream, stage, runtime, w);
     check_finite(h, stage, runtime, w);
-    sums.add(w, h, options_.reference ? ahead(stage, reference, h, stream, w) : Matrix<float>());
+    Matrix<float> e = options_.reference ? ahead(stage, reference, h, stream, w) : Matrix<float>();
+    if (options_.relative && writes_residual(stage)) {
+      const std::vector<float> weights = token_weights(stage, reference, w);
+      scale_rows(weights, h);
+      scale_rows(weights, e);
+    }
+    sums.add(w, h, e);
   }
   return sums.finish();
 }

@@ -32,6 +32,7 @@ struct StreamOptions {
   std::size_t runtimes = 1;        // how many X~; `which` below counts them from 0
   bool reference = true;           // carry X too, for the drift
   bool residual = false;           // and let the drift tell how far the residual stream is behind
+  bool relative = false;           // and weigh tokens, where layers write that stream, by its size
   Precision precision = Precision::bf16;
   std::uint64_t memory = 0;        // bytes for activations before they go to the scratch file
   std::string scratch = ".";       // directory of that file
@@ -45,7 +46,8 @@ class Streams {
 
   // H = X~'X~ and, with a reference stream, D = X~'E of what `stage` of the block reads now. E = X - X~;
   // with `residual`, at the stages whose layers write the residual stream r (o, down), E is
-  // [X - X~, r - r~], r before they add to it. `reference`
+  // [X - X~, r - r~], r before they add to it. With `relative`, there too, a token's rows of X~ and E are divided by the rms of
+  // r after they have added to it (X~'s own without a reference stream): the next norm divides their errors by that. `reference`
   // and `runtime` are the block with its own and with its decided weights (the same object if there
   // is no reference stream). Same bits at any thread count. Throws Error(data) naming block, stage and
   // window where an activation is NaN or infinite.
@@ -79,6 +81,7 @@ class Streams {
   };
   std::vector<std::size_t> window_rows() const;
   Matrix<float> input(const Stream& stream, Stage stage, const Block& block, std::size_t window) const;
+  std::vector<float> token_weights(Stage stage, const Block& reference, std::size_t window) const;
   Matrix<float> ahead(Stage stage, const Block& reference, const Matrix<float>& inputs, const Stream& runtime,
                       std::size_t window) const;
   void check_finite(const Matrix<float>& values, Stage stage, const Block& block, std::size_t window) const;

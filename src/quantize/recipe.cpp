@@ -33,7 +33,8 @@ constexpr std::array kOrders = {std::pair{SolveOrder::activation, "activation"},
                                std::pair{SolveOrder::backward, "backward"},
                                std::pair{SolveOrder::forward, "forward"}};
 constexpr std::array kTargets = {std::pair{SolveTarget::layer, "layer"},
-                                std::pair{SolveTarget::residual, "residual"}};
+                                std::pair{SolveTarget::residual, "residual"},
+                                std::pair{SolveTarget::relative, "relative"}};
 constexpr std::array kPrecisions = {std::pair{Precision::f32, "f32"}, std::pair{Precision::bf16, "bf16"}};
 
 template <class Table>

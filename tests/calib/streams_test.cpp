@@ -131,6 +131,42 @@ TEST_F(StreamsTest, TheResidualStreamsLagIsSummedWhereLayersWriteIt) {
   }
 }
 
+TEST_F(StreamsTest, RelativeStatisticsWeighATokenByTheStreamThatItsLayerLeaves) {
+  const Weights weights = load("llama2");
+  const TokenWindows windows = some_windows();
+  StreamOptions with = options(true);
+  with.relative = true;
+  Streams streams(weights, windows, with), plain(weights, windows, options(true));
+  const Block block = weights.block(0, kExact);
+  const RopeTable rope = make_rope_table(weights.config(), 20);
+  const auto hidden = static_cast<std::size_t>(weights.config().hidden);
+  const Matrix<float> unweighted = plain.statistics(Stage::attention_input, block, block).gram;
+  EXPECT_EQ(std::memcmp(streams.statistics(Stage::attention_input, block, block).gram.data(), unweighted.data(),
+                        hidden * hidden * sizeof(float)), 0);
+  streams.advance(Stage::attention_input, block, block);
+  const Matrix<float> found = streams.statistics(Stage::attention_output, block, block).gram;
+  Matrix<double> expected(found.rows(), found.cols());
+  for (const auto& ids : windows.windows) {
+    Matrix<float> x(ids.size(), hidden), h(ids.size(), hidden), a(ids.size(), found.rows());
+    weights.embed(ids, x);
+    attention_input(weights.config(), block, x, h);
+    attention(weights.config(), block, rope, kExact, ids.size(), h, a);
+    add_attention(block, a, x);
+    for (std::size_t t = 0; t < ids.size(); ++t) {
+      double energy = 0;
+      for (std::size_t c = 0; c < hidden; ++c) energy += double{x(t, c)} * x(t, c) / static_cast<double>(hidden);
+      for (std::size_t i = 0; i < a.cols(); ++i) {
+        for (std::size_t j = 0; j < a.cols(); ++j) expected(i, j) += double{a(t, i)} * a(t, j) / energy;
+      }
+    }
+  }
+  const double scale = largest(found);
+  ASSERT_GT(scale, 0);
+  for (std::size_t i = 0; i < found.rows(); ++i) {
+    for (std::size_t j = 0; j < found.cols(); ++j) ASSERT_NEAR(found(i, j), expected(i, j), 1e-5 * scale);
+  }
+}
+
 TEST_F(StreamsTest, ScratchFileAndThreadsDoNotChangeTheBits) {
   const Weights weights = load("llama2");
   const TokenWindows windows = some_windows();
