@@ -63,7 +63,8 @@ void add_method_options(CLI::App& app, QuantizeCommand& c) {
       ->default_str(name_of(defaults.method));
   app.add_option("--target", c.target,
                  "residual: o_proj and down_proj make up for what the residual stream lost\n"
-                 "before them; layer: each layer is matched by itself, as in the paper\n")
+                 "before them; relative: and each token counts by how small that stream is;\n"
+                 "layer: each layer is matched by itself, as in the paper\n")
       ->type_name("NAME")
       ->default_str(name_of(defaults.target));
   app.add_option("--target-mix", c.target_mix,

@@ -178,7 +178,8 @@ class Walk {
   StreamOptions stream_options() const {
     return {.runtimes = tasks_.size(),
             .reference = needs_reference(recipe_),
-            .residual = recipe_.method == Method::ojbkq && recipe_.target == SolveTarget::residual,
+            .residual = recipe_.method == Method::ojbkq && recipe_.target != SolveTarget::layer,
+            .relative = recipe_.method == Method::ojbkq && recipe_.target == SolveTarget::relative,
             .precision = recipe_.precision,
             .memory = tasks_.front().options.activation_memory,
             .scratch = tasks_.front().options.scratch};
@@ -249,7 +250,7 @@ std::vector<LayerRecord> walk(const Weights& weights, const Plan& plan, const To
 
 bool walk_alike(const Recipe& a, const Recipe& b) {
   const auto streams = [](const Recipe& r) {
-    return std::tuple(needs_reference(r), r.method == Method::ojbkq && r.target == SolveTarget::residual, r.precision);
+    return std::tuple(needs_reference(r), r.method == Method::ojbkq ? r.target : SolveTarget::layer, r.precision);
   };
   return !balances(a) && !balances(b) && streams(a) == streams(b);  // a balanced block is another block
 }
