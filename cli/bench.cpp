@@ -123,7 +123,7 @@ Subject subject_of(const BenchCommand& c, const Checkpoint& checkpoint, const Mo
                    const BenchResult& result) {
   const KvType own = c.precision == Precision::bf16 ? KvType::bf16 : KvType::f32;
   Subject subject{checkpoint.path(), "", name_of(c.kv_type.value_or(own)), file_bytes(checkpoint),
-                  json_of(c.kernels, c.activation_scales)};
+                  kernels_json(c.kernels, c.activation_scales)};
   const auto parameters = static_cast<double>(result.parameters);
   subject.type = fmt::format("{} {:.0f}M, {:.2f} bits", config.family, parameters / 1e6,
                              8 * static_cast<double>(subject.bytes) / parameters);

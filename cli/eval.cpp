@@ -273,7 +273,7 @@ void Evaluation::print_json() {
   if (theirs_) out["reference"] = theirs_->checkpoint.path();
   out["precision"] = c_.precision == Precision::f32 ? "f32" : "bf16";
   out["activations"] = c_.activations;
-  out.update(json_of(c_.kernels, c_.activation_scales));
+  out.update(kernels_json(c_.kernels, c_.activation_scales));
   if (outcome_.result) {
     out["texts"] = text_json();
     out["ppl_mode"] = name_of(mode_);

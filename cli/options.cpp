@@ -125,7 +125,7 @@ void add_activation_scales(CLI::App& command, ScaleChoice& scales) {
       ->default_str("maximum");
 }
 
-nlohmann::ordered_json json_of(const PackedOptions& kernels, ScaleChoice activation_scales) {
+nlohmann::ordered_json kernels_json(const PackedOptions& kernels, ScaleChoice activation_scales) {
   return {{"int8_inputs", kernels.int8_inputs},
           {"head", name_of(kernels.head)},
           {"embedding", name_of(kernels.embedding)},

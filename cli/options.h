@@ -36,7 +36,7 @@ void add_kernels(CLI::App& command, PackedOptions& options);
 // --activation-scales: how layers that read LO-BCQ encode it.
 void add_activation_scales(CLI::App& command, ScaleChoice& scales);
 // How layers run, for the JSON of a command: "int8_inputs", "head", "embedding", "activation_scales".
-nlohmann::ordered_json json_of(const PackedOptions& kernels, ScaleChoice activation_scales);
+nlohmann::ordered_json kernels_json(const PackedOptions& kernels, ScaleChoice activation_scales);
 CLI::Option* add_precision(CLI::App& command, Precision& precision);
 // --temperature, --top-k, --top-p, --min-p, --repetition-penalty, --seed.
 void add_sampling(CLI::App& command, SampleOptions& options);
