@@ -64,7 +64,7 @@ void add_grid_options(CLI::App& app, QuantizeCommand& c) {
                  "activations (W4A4): LOBCQ, codebooks, which Neap alone runs; NVFP4, MXFP4,\n"
                  "INT4, which hardware multiplies; NVFP4A16 and its like for weights alone;\n"
                  "for llama.cpp: GGUF:Q4_K_M and its like, Q2_K to Q6_K with _S, _M and _L,\n"
-                 "Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL\n")
+                 "Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, MXFP4, NVFP4\n")
       ->type_name("NAME")
       ->default_str("W4A16");
   app.add_option("--bits", c.bits, "bits of a weight, 2 to 8")->type_name("B")->default_str("4");
@@ -244,7 +244,7 @@ void apply_scheme(const std::string& scheme, Recipe& recipe) {
 void refuse_options_of_others(const QuantizeCommand& c, const Recipe& recipe) {
   const Scheme scheme = recipe.scheme;
   const auto block_scaled = block_scaled_of(scheme);
-  const bool gguf = scheme == Scheme::gguf, gguf_integers = gguf && recipe.gguf.mix != GgufMix::iq4_nl;
+  const bool gguf = scheme == Scheme::gguf, gguf_integers = gguf && !has_tables(recipe.gguf.mix);
   const bool others_are_gguf = std::any_of(c.also.begin(), c.also.end(), [](const std::string& also) { return named_scheme(also) == Scheme::gguf; });
   const bool integer = scheme == Scheme::integer, lobcq = scheme == Scheme::lobcq, int4 = scheme == Scheme::int4;
   const struct {

@@ -46,17 +46,18 @@ struct Fp4Layout {
   bool operator==(const Fp4Layout&) const = default;
 };
 
-// A block type of GGUF (docs/formats/gguf.md): Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL or Q2_K to Q6_K.
+// A block type of GGUF (docs/formats/gguf.md): Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, Q2_K to Q6_K, MXFP4 or NVFP4.
 struct GgufLayout {
   DType type = DType::q4_0;
   bool operator==(const GgufLayout&) const = default;
 };
 
-// How llama-quantize composes a file of block types, by its names. The numbers are those of general.file_type.
+// How llama-quantize composes a file of block types, by its names (MXFP4 and NVFP4 it only loads). The numbers are those of
+// general.file_type.
 enum class GgufMix : std::uint32_t {
   q4_0 = 2, q4_1 = 3, q8_0 = 7, q5_0 = 8, q5_1 = 9,
   q2_k = 10, q3_k_s = 11, q3_k_m = 12, q3_k_l = 13, q4_k_s = 14, q4_k_m = 15, q5_k_s = 16, q5_k_m = 17, q6_k = 18, q2_k_s = 21,
-  iq4_nl = 25,
+  iq4_nl = 25, mxfp4 = 38, nvfp4 = 39,
 };
 
 // On which grid a linear layer's weights lie.

@@ -37,7 +37,7 @@ struct ConvertReport {
 };
 
 // `input`: an output of Neap, or any model in compressed-tensors' integer and 4-bit float formats, GPTQ's, LO-BCQ, or a
-// GGUF of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL (rows of other types, embedding and head of a GGUF become F32). Of
+// GGUF of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, MXFP4 (rows of other types, embedding and head of a GGUF become F32). Of
 // GGUF's block types each layer gets the smallest that holds it. Throws Error(argument) naming the first module that the format cannot hold,
 // why, and what to do instead; Error as quantize().
 ConvertReport convert(const Checkpoint& input, const ConvertOptions& options);

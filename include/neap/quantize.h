@@ -88,6 +88,8 @@ struct GgufRecipe {
 // "Q4_K_M" and its like, in any case; "Q3_K", "Q4_K" and "Q5_K" are their _M. Throws Error(argument) listing the names.
 GgufMix gguf_mix_from_name(std::string name);
 std::string name_of(GgufMix mix);
+// Whether the codes of its base type name entries of a table instead of counting steps: no paths, no refits.
+bool has_tables(GgufMix mix);
 
 enum class FileFormat { compressed_tensors, neap, gguf, gptq, gptq_v2 };
 FileFormat format_from_name(const std::string& name);  // throws Error(argument) listing the names

@@ -12,7 +12,7 @@ namespace neap {
 
 enum class DType {
   f64, f32, f16, bf16, f8_e4m3, f8_e5m2, i64, i32, i16, i8, u8, boolean,
-  q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl,
+  q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, mxfp4, nvfp4,
 };
 
 // Name in the words of the format that has it: "F32", "BF16", "Q4_K".

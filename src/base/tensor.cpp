@@ -26,7 +26,8 @@ constexpr std::array kTraits = {
     Traits{DType::q8_0, "Q8_0", 32, 34},    Traits{DType::q2_k, "Q2_K", 256, 84},
     Traits{DType::q3_k, "Q3_K", 256, 110},  Traits{DType::q4_k, "Q4_K", 256, 144},
     Traits{DType::q5_k, "Q5_K", 256, 176},  Traits{DType::q6_k, "Q6_K", 256, 210},
-    Traits{DType::iq4_nl, "IQ4_NL", 32, 18},
+    Traits{DType::iq4_nl, "IQ4_NL", 32, 18}, Traits{DType::mxfp4, "MXFP4", 32, 17},
+    Traits{DType::nvfp4, "NVFP4", 64, 36},
 };
 
 const Traits& traits(DType type) {

@@ -105,7 +105,7 @@ std::optional<GgufTensor> exact_blocks(const Multiples& from, DType type) {
     if (has_minima(layout)) {
       if (!find_minimum(span, scale, highest, low)) return false;
       tensor.minima[r * blocks + b] = static_cast<float>(low) * scale;
-    } else if (span.low < -middle + (bits == 8 ? 1 : 0) || span.high >= middle) {  // of 8 bits those that can be negated
+    } else if (span.low < -middle || span.high >= middle) {
       return false;
     }
     for (std::size_t i = 0; i < width; ++i) tensor.codes[r * cols + c + i] = static_cast<std::uint8_t>(steps[i] - low);

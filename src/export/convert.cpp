@@ -91,6 +91,10 @@ class Conversion {
   }
 
   void look_for_blocks(const std::string& module, const SourceGrid& grid) {
+    if (grid.mxfp4) {
+      layouts_[module] = GgufLayout{DType::mxfp4};
+      return;
+    }
     if (grid.multiples.group != 0) {
       for (const DType type : exact_block_types()) {
         if (!exact_blocks(grid.multiples, type)) continue;
@@ -128,6 +132,7 @@ class Conversion {
 
   QuantizedWeight decided(const std::string& module, const SourceGrid& grid) const {
     const WeightLayout& layout = layouts_.at(module);
+    if (grid.mxfp4 && std::holds_alternative<GgufLayout>(layout)) return *grid.mxfp4;
     if (const auto* blocks = std::get_if<GgufLayout>(&layout)) return exact_blocks(grid.multiples, blocks->type).value();
     return exact_groups(grid.multiples, std::get<GroupLayout>(layout)).value();
   }
@@ -167,7 +172,7 @@ class Conversion {
   }
 
   std::vector<QuantizeReport::Engine> engines() const {
-    if (options_.format == FileFormat::gguf) return engines_for_gguf();
+    if (options_.format == FileFormat::gguf) return engines_for_gguf(most_frequent_type());
     std::map<std::string, GroupLayout> layers;
     for (const auto& [module, layout] : layouts_) layers[module] = std::get<GroupLayout>(layout);
     const auto gptq = gptq_version(options_.format);

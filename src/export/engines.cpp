@@ -186,8 +186,10 @@ std::vector<EngineVerdict> engines_for_gptq(const LayerLayouts& layers, GptqVers
           {"llama.cpp", !three && !second, second ? "its converter reads version 1" : three ? "its converter has no 3 bits" : "convert_hf_to_gguf.py, which dequantizes"}};
 }
 
-std::vector<EngineVerdict> engines_for_gguf() {
-  return {{"llama.cpp and what is built on it", true, ""},
+// What was read: llama.cpp 15091 (MXFP4), 19769 and 21095 (NVFP4 and its scales of matrices).
+std::vector<EngineVerdict> engines_for_gguf(DType type) {
+  const char* since = type == DType::mxfp4 ? "from August 2025 on" : type == DType::nvfp4 ? "from April 2026 on" : "";
+  return {{"llama.cpp and what is built on it", true, since},
           {"Neap", true, ""},
           {"vLLM, SGLang", false, "slow paths at best: choose an integer grid for these"}};
 }

@@ -22,8 +22,8 @@ std::vector<EngineVerdict> engines_for(BlockScaled format, bool inputs);
 // For GPTQ's form.
 std::vector<EngineVerdict> engines_for_gptq(const std::map<std::string, GroupLayout>& layers, GptqVersion version);
 
-// For GGUF.
-std::vector<EngineVerdict> engines_for_gguf();
+// For GGUF, by the type that most of its matrices have.
+std::vector<EngineVerdict> engines_for_gguf(DType type);
 
 // layers: quantized modules by name, as ModelWriter has them.
 std::vector<EngineVerdict> engines_for(const ModelConfig& config,

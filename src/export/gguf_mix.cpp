@@ -96,13 +96,15 @@ DType base_type(GgufMix mix) {
     case GgufMix::q5_k_m: return DType::q5_k;
     case GgufMix::q6_k: return DType::q6_k;
     case GgufMix::iq4_nl: return DType::iq4_nl;
+    case GgufMix::mxfp4: return DType::mxfp4;
+    case GgufMix::nvfp4: return DType::nvfp4;
   }
   NEAP_CHECK(!"a mix of GGUF");
   return DType::q4_0;
 }
 
 GgufMix simple_mix(DType type) {
-  for (const GgufMix mix : {GgufMix::q4_0, GgufMix::q4_1, GgufMix::q5_0, GgufMix::q5_1, GgufMix::q8_0, GgufMix::iq4_nl}) {
+  for (const GgufMix mix : {GgufMix::q4_0, GgufMix::q4_1, GgufMix::q5_0, GgufMix::q5_1, GgufMix::q8_0, GgufMix::iq4_nl, GgufMix::mxfp4}) {
     if (base_type(mix) == type) return mix;
   }
   NEAP_CHECK(!"a type of blocks of 32");
@@ -111,6 +113,8 @@ GgufMix simple_mix(DType type) {
 
 DType mixed_type(GgufMix mix, const std::string& module, const ModelConfig& config, bool calibrated) {
   const DType base = base_type(mix);
+  // llama-quantize writes MXFP4 for experts alone, and Q8_0 for all else.
+  if ((mix == GgufMix::mxfp4 || mix == GgufMix::nvfp4) && (module == "lm_head" || module == "model.embed_tokens")) return DType::q8_0;
   if (module == "lm_head" || (module == "model.embed_tokens" && config.tied_head)) {
     return divides(base, config.hidden) && base != DType::q8_0 ? DType::q6_k : DType::q8_0;
   }

@@ -17,7 +17,7 @@ DType base_type(GgufMix mix);
 GgufMix simple_mix(DType type);
 
 // The type that llama-quantize gives a matrix ("model.layers.0.mlp.up_proj", "lm_head", "model.embed_tokens") in such a
-// file, before it looks whether the matrix's rows are whole blocks of it. calibrated: as with an imatrix.
+// file (MXFP4 and NVFP4, of which it writes none: Q8_0 for embedding and head), before it looks whether the matrix's rows are whole blocks of it. calibrated: as with an imatrix.
 DType mixed_type(GgufMix mix, const std::string& module, const ModelConfig& config, bool calibrated);
 
 // What it falls back to where rows of `cols` are no whole number of blocks; nothing: the matrix stays as it is.

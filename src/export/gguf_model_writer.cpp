@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 
+#include "codec/gguf_fp4.h"
 #include "export/dense_tensors.h"
 #include "export/gguf_metadata.h"
 #include "export/rope_factors.h"
@@ -18,7 +19,6 @@ namespace neap {
 namespace {
 
 namespace fs = std::filesystem;
-
 
 constexpr const char* kRopeFactors = "rope_freqs.weight";
 
@@ -45,6 +45,16 @@ std::vector<T> interleaved(std::span<const T> from, std::size_t rows, std::int64
                 to.begin() + static_cast<std::ptrdiff_t>((head * head_dim + 2 * j + t) * width));
   }
   return to;
+}
+
+DType type_of(const QuantizedWeight& weight) {
+  if (const auto* floats = std::get_if<Fp4Tensor>(&weight)) return gguf_type_of(floats->layout);
+  return std::get<GgufTensor>(weight).layout.type;
+}
+
+std::vector<std::byte> blocks_of(const QuantizedWeight& weight) {
+  if (const auto* floats = std::get_if<Fp4Tensor>(&weight)) return encode_gguf_blocks(*floats);
+  return encode_gguf_blocks(std::get<GgufTensor>(weight));
 }
 
 // The model's tensors in the order of a forward pass.
@@ -111,13 +121,22 @@ class Lister {
       const TensorInfo& info = source_of(entry);
       entry.spec.shape = info.shape;
       entry.spec.type = info.type;
-      if (rounded == contents_.rounded.end()) return;
+      if (rounded == contents_.rounded.end()) return copy_scales(pair, hf, gguf);
     } else {
       entry.spec.shape = linear_shape(weights_.config(), entry.module());  // in a quantized source it has parts instead
     }
     entry.layout = entry.decided ? decided->second : rounded->second;
     entry.spec.type = entry.layout->type;
     check_blocks(entry);
+    if (entry.spec.type == DType::nvfp4) add(pair, hf, gguf, kGgufScale).spec.shape = {1};
+  }
+
+  // Those that a GGUF has beside a matrix that stays as it is.
+  void copy_scales(const NamePair& pair, const std::string& hf, const std::string& gguf) {
+    if (!weights_.checkpoint().gguf()) return;
+    for (const char* suffix : {kGgufScale, kGgufInputScale}) {
+      if (weights_.checkpoint().find(gguf + std::string(pair.gguf) + suffix)) add(pair, hf, gguf, suffix).spec.shape = {1};
+    }
   }
 
   static void check_blocks(const Entry& entry) {
@@ -182,12 +201,12 @@ class GgufOutput final : public ModelOutput {
 
   void write(const std::string& module, const DecidedLayer& layer) override {
     const Entry& entry = find(module + ".weight");
-    const auto& tensor = std::get<GgufTensor>(layer.weight);
-    NEAP_CHECK(entry.decided && tensor.layout == *entry.layout);
-    NEAP_CHECK(entry.spec.shape == (Shape{tensor.rows, tensor.cols}));
-    put(entry, placed(entry, encode_gguf_blocks(tensor)));
-    Matrix<float> values(static_cast<std::size_t>(tensor.rows), static_cast<std::size_t>(tensor.cols));
-    dequantize(tensor, 0, tensor.rows, values);
+    const std::int64_t rows = rows_of(layer.weight), cols = cols_of(layer.weight);
+    NEAP_CHECK(entry.decided && type_of(layer.weight) == entry.layout->type && entry.spec.shape == (Shape{rows, cols}));
+    put(entry, placed(entry, blocks_of(layer.weight)));
+    if (entry.layout->type == DType::nvfp4) put_scale(module, gguf_matrix_scale(std::get<Fp4Tensor>(layer.weight)));
+    Matrix<float> values(static_cast<std::size_t>(rows), static_cast<std::size_t>(cols));
+    dequantize(layer.weight, {}, 0, rows, values);
     modules_[module] = digest_of_values(values);
   }
 
@@ -259,6 +278,10 @@ class GgufOutput final : public ModelOutput {
     NEAP_CHECK(written_.emplace(entry.spec.name, digest.value()).second);
   }
 
+  void put_scale(const std::string& module, float scale) {
+    put(find(module + kGgufScale), std::as_bytes(std::span(&scale, 1)));
+  }
+
   // Bytes in Hugging Face's order of rows, in GGUF's.
   static std::vector<std::byte> placed(const Entry& entry, std::vector<std::byte> bytes) {
     if (entry.heads == 0) return bytes;
@@ -311,7 +334,7 @@ class GgufOutput final : public ModelOutput {
       const std::int64_t count = std::min(Weights::kHeadPart, rows - first);
       Matrix<float> part(static_cast<std::size_t>(count), static_cast<std::size_t>(cols));
       checkpoint.read_rows(info, first, count, part.data());
-      const auto bytes = encode_gguf_blocks(contents_.round(part, *entry.layout));
+      const auto bytes = blocks_of(contents_.round(part, *entry.layout));
       writer_.write(entry.spec.name, bytes, offset);
       digest.add(bytes.data(), bytes.size());
       offset += bytes.size();

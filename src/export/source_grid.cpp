@@ -45,18 +45,20 @@ SourceGrid grid_of(const QuantizedWeight& weight, const Codebooks& codebooks, DT
     grid = empty_grid(weight, fp4.layout.group(), kFp4Bits, model_type);
     const std::int64_t count = fp4.layout.groups(fp4.cols);
     fill(grid, [&](std::int64_t r, std::int64_t g) { return fp4_scale(fp4.layout, fp4.scales[static_cast<std::size_t>(r * count + g)], fp4.global_scale) / 2; });
+    if (fp4.layout.format == BlockScaled::mxfp4) grid.mxfp4 = fp4;
   }
   if (!grid.multiples.values.empty()) dequantize(weight, codebooks, 0, rows_of(weight), grid.multiples.values);
   return grid;
 }
 
-// Bits of a block type whose blocks begin with the one scale of all their values; 0 for others.
+// Bits of the integers that stand before the one scale of a block, with which it begins; 0 for other types.
 int bits_of(DType type) {
   switch (type) {
     case DType::q4_0:
     case DType::q4_1: return 4;
     case DType::q5_0:
     case DType::q5_1: return 5;
+    case DType::mxfp4: return kFp4Bits;
     case DType::q8_0:
     case DType::iq4_nl: return 8;
     default: return 0;
@@ -70,6 +72,14 @@ std::size_t stored_row(std::size_t row, std::size_t head_dim, bool interleaved) 
   return row - in_head + 2 * (in_head % (head_dim / 2)) + in_head / (head_dim / 2);
 }
 
+// Of MXFP4 half of it: its values are halves.
+float scale_of_block(DType type, const std::byte* block) {
+  if (type == DType::mxfp4) return e8m0_to_float(std::to_integer<E8m0>(block[0])) / 2;
+  Fp16 bits;
+  std::memcpy(&bits, block, sizeof bits);
+  return fp16_to_float(bits);
+}
+
 Matrix<float> scales_of_blocks(const Checkpoint& checkpoint, const TensorInfo& tensor, std::size_t head_dim, bool interleaved) {
   const std::size_t block = block_elements(tensor.type), size = block_bytes(tensor.type);
   const auto rows = static_cast<std::size_t>(tensor.shape[0]), blocks = static_cast<std::size_t>(tensor.shape[1]) / block;
@@ -77,11 +87,7 @@ Matrix<float> scales_of_blocks(const Checkpoint& checkpoint, const TensorInfo& t
   Matrix<float> scales(rows, blocks);
   for (std::size_t r = 0; r < rows; ++r) {
     const std::byte* row = bytes + stored_row(r, head_dim, interleaved) * blocks * size;
-    for (std::size_t b = 0; b < blocks; ++b) {
-      Fp16 bits;
-      std::memcpy(&bits, row + b * size, sizeof bits);
-      scales(r, b) = fp16_to_float(bits);
-    }
+    for (std::size_t b = 0; b < blocks; ++b) scales(r, b) = scale_of_block(tensor.type, row + b * size);
   }
   return scales;
 }

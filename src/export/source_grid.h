@@ -13,6 +13,7 @@ struct SourceGrid {
   Multiples multiples;             // rows in Hugging Face's order
   int bits = 0;                    // that hold the integers, with a zero point perhaps
   DType scale_type = DType::f16;   // in which the scales are exact
+  std::optional<Fp4Tensor> mxfp4 = {};  // the weights themselves, where GGUF has a block type for them
   std::string words;               // "4 bits, groups of 64, symmetric", "GGUF Q4_1"
 };
 

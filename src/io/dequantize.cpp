@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -58,6 +59,47 @@ void iq4_nl(const Byte* block, float* y, std::size_t blocks) {
     for (int j = 0; j < 16; ++j) {
       y[j] = d * static_cast<float>(kIq4NlTable[block[2 + j] & 15]);
       y[j + 16] = d * static_cast<float>(kIq4NlTable[block[2 + j] >> 4]);
+    }
+  }
+}
+
+// Twice the numbers of E2M1, by bit pattern: what ggml multiplies by half a scale.
+constexpr std::array<std::int8_t, 16> kTwiceE2m1 = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+// 2^(bits - 128), down to the subnormal 2^-128. Of 255, which is no number, 2^127 as in the reference.
+inline float half_e8m0(Byte bits) {
+  return std::bit_cast<float>(bits < 2 ? 0x00200000u << bits : static_cast<std::uint32_t>(bits - 1) << 23);
+}
+
+NEAP_MULTIVERSION
+void mxfp4(const Byte* block, float* y, std::size_t blocks) {
+  for (std::size_t b = 0; b < blocks; ++b, block += 17, y += kSmall) {
+    const float d = half_e8m0(block[0]);
+    for (int j = 0; j < 16; ++j) {
+      y[j] = d * static_cast<float>(kTwiceE2m1[block[1 + j] & 15]);
+      y[j + 16] = d * static_cast<float>(kTwiceE2m1[block[1 + j] >> 4]);
+    }
+  }
+}
+
+// Half of E4M3 without its sign, whose bit is not looked at but where it makes 0x7f, NaN, a number: as in the reference.
+inline float half_ue4m3(Byte bits) {
+  if (bits == 0x7f) return 0;
+  // As an fp32 of the same exponent field, 2^-120 too small; subnormals come out of it by themselves.
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits & 0x7f) << 20) * 0x1p119f;
+}
+
+// Four groups of 16 in a block, each in 8 bytes: elements j and j + 8 share one.
+NEAP_MULTIVERSION
+void nvfp4(const Byte* block, float* y, std::size_t blocks) {
+  for (std::size_t b = 0; b < blocks; ++b, block += 36) {
+    for (int g = 0; g < 4; ++g, y += 16) {
+      const float d = half_ue4m3(block[g]);
+      const Byte* q = block + 4 + 8 * g;
+      for (int j = 0; j < 8; ++j) {
+        y[j] = d * static_cast<float>(kTwiceE2m1[q[j] & 15]);
+        y[j + 8] = d * static_cast<float>(kTwiceE2m1[q[j] >> 4]);
+      }
     }
   }
 }
@@ -261,6 +303,8 @@ Decoder decoder_for(DType type) {
     case DType::q5_k: return q5_k;
     case DType::q6_k: return q6_k;
     case DType::iq4_nl: return iq4_nl;
+    case DType::mxfp4: return mxfp4;
+    case DType::nvfp4: return nvfp4;
     case DType::f8_e4m3: case DType::f8_e5m2: case DType::i64: case DType::i32:
     case DType::i16: case DType::i8: case DType::u8: case DType::boolean: return nullptr;
   }

@@ -51,8 +51,8 @@ constexpr std::array kGgmlTypes = {
     GgmlType{26, "I32", DType::i32},   GgmlType{27, "I64", DType::i64},
     GgmlType{28, "F64", DType::f64},   GgmlType{29, "IQ1_M", {}},
     GgmlType{30, "BF16", DType::bf16}, GgmlType{34, "TQ1_0", {}},
-    GgmlType{35, "TQ2_0", {}},         GgmlType{39, "MXFP4", {}},
-    GgmlType{40, "NVFP4", {}},         GgmlType{41, "Q1_0", {}},
+    GgmlType{35, "TQ2_0", {}},         GgmlType{39, "MXFP4", DType::mxfp4},
+    GgmlType{40, "NVFP4", DType::nvfp4}, GgmlType{41, "Q1_0", {}},
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 
 #include "base/parallel.h"
@@ -42,6 +43,8 @@ bool holds_floats(DType type) {
     case DType::q5_k:
     case DType::q6_k:
     case DType::iq4_nl:
+    case DType::mxfp4:
+    case DType::nvfp4:
       return true;
     default:
       return false;
@@ -184,8 +187,28 @@ void Weights::check_module(const std::string& module, const Shape& shape, Names&
     else
       check_fp4(module, shape, std::get<Fp4Layout>(its->weights), known);
     if (its->inputs) check_inputs(module, shape, *its->inputs, known);
-  } else
+  } else {
     check_tensor(module + ".weight", shape, known);
+    if (gguf_ && module != file_name(kHead)) check_gguf_scales(module, known);
+  }
+}
+
+// What llama.cpp multiplies a matrix's outputs by, and the scale of its inputs where those have 4 bits: NVFP4's alone.
+void Weights::check_gguf_scales(const std::string& module, Names& known) const {
+  for (const std::string& name : {module + kGgufScale, module + kGgufInputScale}) {
+    const TensorInfo* tensor = checkpoint_.find(name);
+    if (!tensor || checkpoint_.info(module + ".weight").type != DType::nvfp4) continue;  // left over, then
+    if (tensor->type != DType::f32 || tensor->shape != Shape{1})
+      wrong_tensor(*tensor, "not one number", "F32 [1]", std::string(name_of(tensor->type)) + " " + to_string(tensor->shape));
+    const float scale = checkpoint_.read(*tensor)[0];
+    if (!std::isfinite(scale) || scale <= 0) wrong_tensor(*tensor, "the scale cannot be used", "a positive number", std::to_string(scale));
+    known.insert(name);
+  }
+}
+
+float Weights::gguf_scale(const std::string& module) const {
+  const TensorInfo* tensor = gguf_ ? checkpoint_.find(module + kGgufScale) : nullptr;
+  return tensor ? checkpoint_.read(*tensor)[0] : 1;
 }
 
 void Weights::check_divides(const std::string& module, const Shape& shape, std::int64_t group) const {
@@ -396,6 +419,8 @@ Matrix<float> Weights::weight(std::int64_t layer, Role role) const {
   const TensorInfo& tensor = checkpoint_.info(module + ".weight");
   checkpoint_.read_rows(tensor, 0, shape[0], weight.data());
   checkpoint_.release(tensor);
+  if (const float scale = gguf_scale(module); scale != 1)
+    std::for_each_n(weight.data(), weight.rows() * weight.cols(), [scale](float& value) { value *= scale; });
   if (gguf_ && family_->gguf_interleaved_rope && (role == Role::q || role == Role::k))
     undo_interleaving(weight, static_cast<std::size_t>(config_.head_dim));
   return weight;

@@ -28,6 +28,9 @@ namespace neap {
 std::string module_name(std::int64_t layer, Role role);
 // "blk.{layer}.attn_q.weight": what GGUF calls that module's weight.
 std::string gguf_weight_name(std::int64_t layer, Role role);
+// Of a GGUF's matrix in NVFP4, an F32 that all its values are multiplied by: "blk.0.attn_q.scale" beside
+// "blk.0.attn_q.weight"; where it is not there, 1. And one for its inputs, where those are to have 4 bits.
+inline constexpr const char *kGgufScale = ".scale", *kGgufInputScale = ".input_scale";
 // (out, in) of a role's weight.
 Shape module_shape(const ModelConfig& config, Role role);
 bool module_has_bias(const ModelConfig& config, Role role);
@@ -83,6 +86,7 @@ class Weights {
                     Names& known) const;
   void check_gptq(const std::string& module, const Shape& shape, const GptqGrid& gptq, Names& known) const;
   void check_fp4(const std::string& module, const Shape& shape, const Fp4Layout& layout, Names& known) const;
+  void check_gguf_scales(const std::string& module, Names& known) const;
   void check_divides(const std::string& module, const Shape& shape, std::int64_t group) const;
   void check_parts(const std::string& module, const std::vector<PartInfo>& parts, Names& known) const;
   void check_inputs(const std::string& module, const Shape& shape, const BlockScaledInputs& inputs,
@@ -95,6 +99,7 @@ class Weights {
 
   StoredTensor stored(const std::string& name) const;
   float input_scale(const std::string& module) const;
+  float gguf_scale(const std::string& module) const;  // what all weights of a matrix are multiplied by
   std::unique_ptr<const Linear> linear(std::int64_t layer, Role role, Precision precision,
                                        const InputCoder& inputs, const PackedLinears* packed) const;
   std::unique_ptr<const Linear> plain_linear(const std::string& module, std::span<const float> bias,

@@ -74,4 +74,9 @@ Fp4Solution solve_fp4(const LayerSystem& system, MatrixView<const float> weight,
   return {to_fp4(solution.tensor, layout, global_scale), solution.report};
 }
 
+Fp4Tensor search_fp4(MatrixView<const float> weight, const Fp4Layout& layout, float global_scale, std::span<const float> importance) {
+  const TableLayout tables = table_layout(layout, global_scale);
+  return to_fp4(round_to_tables(weight, tables, search_scales(weight, tables, importance), {}), layout, global_scale);
+}
+
 }  // namespace neap

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 
 #include "calib/streams.h"
 #include "codec/fp4.h"
@@ -29,5 +30,9 @@ struct Fp4Solution {
 // naming row and column of a weight that is not finite.
 Fp4Solution solve_fp4(const LayerSystem& system, MatrixView<const float> weight, const Fp4Layout& layout,
                       float global_scale, const SolveOptions& options);
+
+// The nearest codes under group scales of least squared error among those near the largest value's. importance: of each input's squared
+// errors, or empty: all 1. weight: finite.
+Fp4Tensor search_fp4(MatrixView<const float> weight, const Fp4Layout& layout, float global_scale, std::span<const float> importance);
 
 }  // namespace neap

@@ -1,10 +1,14 @@
 #include "quantize/gguf.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/half.h"
 #include "base/iq4_nl.h"
+#include "codec/gguf_fp4.h"
+#include "codec/lobcq_encode.h"
 #include "neap/error.h"
+#include "quantize/block_scaled.h"
 #include "solve/table_layer.h"
 
 namespace neap {
@@ -95,10 +99,24 @@ GgufTensor round_to_iq4_nl(MatrixView<const float> weight, std::span<const float
   return to_iq4_nl(layout, round_to_tables(weight, layout, search_scales(weight, layout, importance), {}));
 }
 
+std::optional<Fp4Layout> float_layout(const GgufLayout& layout) {
+  if (layout.type == DType::mxfp4) return Fp4Layout{BlockScaled::mxfp4};
+  if (layout.type == DType::nvfp4) return Fp4Layout{BlockScaled::nvfp4};
+  return {};
+}
+
+float global_scale_for(const Fp4Layout& layout, MatrixView<const float> weight) {
+  return layout.format == BlockScaled::nvfp4 ? gguf_global_scale(largest_magnitude(weight)) : 1;
+}
+
 }  // namespace
 
 GgufSolution solve_gguf(const LayerSystem& system, MatrixView<const float> weight, const GgufLayout& layout,
                         const SolveOptions& options, std::uint64_t key) {
+  if (const auto floats = float_layout(layout)) {
+    Fp4Solution solution = solve_fp4(system, weight, *floats, global_scale_for(*floats, weight), options);
+    return {std::move(solution.tensor), std::move(solution.report)};
+  }
   if (layout.type == DType::iq4_nl) {
     const TableLayout tables = iq4_nl_tables();
     TableSolution solution = solve_table_layer(system, weight, tables, options);
@@ -108,8 +126,9 @@ GgufSolution solve_gguf(const LayerSystem& system, MatrixView<const float> weigh
   return {to_gguf(layout, solution.grid, std::move(solution.codes)), std::move(solution.report)};
 }
 
-GgufTensor round_to_gguf(MatrixView<const float> weight, const GgufLayout& layout, std::span<const float> importance) {
+QuantizedWeight round_to_gguf(MatrixView<const float> weight, const GgufLayout& layout, std::span<const float> importance) {
   require_finite(weight);
+  if (const auto floats = float_layout(layout)) return search_fp4(weight, *floats, global_scale_for(*floats, weight), importance);
   if (layout.type == DType::iq4_nl) return round_to_iq4_nl(weight, importance);
   const Grid grid = make_grid(weight, group_layout(layout), GridSearch::weighted, importance, form_of(layout));
   return to_gguf(layout, grid, nearest_codes(weight, grid));

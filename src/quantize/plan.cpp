@@ -5,6 +5,7 @@
 #include <set>
 
 #include "export/gguf_mix.h"
+#include "model/architecture.h"
 #include "model/weights.h"
 #include "neap/error.h"
 #include "quantize/pattern.h"
@@ -53,15 +54,25 @@ void check_format(const Recipe& recipe) {
     refuse("this method is for integer grids", std::string(gguf ? "rtn, gptq, gptaq" : "rtn, gptq") + " or ojbkq with " + format,
            name_of(recipe.method));
   }
-  const bool table = gguf && recipe.gguf.mix == GgufMix::iq4_nl;
+  const bool table = gguf && has_tables(recipe.gguf.mix);
   if (recipe.refits > 0 && (!gguf || table) && block_scaled != BlockScaled::int4) {
-    refuse("scales are chosen anew on grids of integers", "refits 0 with " + (table ? "IQ4_NL" : format), std::to_string(recipe.refits));
+    refuse("scales are chosen anew on grids of integers", "refits 0 with " + (table ? name_of(recipe.gguf.mix) : format), std::to_string(recipe.refits));
   }
   if (recipe.scheme == Scheme::lobcq && recipe.lobcq.scales == ScaleChoice::maximum && recipe.method != Method::rtn) {
     refuse("scales from the maximum are for rounding", "rtn", name_of(recipe.method));
   }
   if (!recipe.overrides.empty()) refuse("overrides are for integer grids", "none with " + format, recipe.overrides[0].pattern);
   if (recipe.lm_head_bits != 0) refuse(format + " keeps the head as it is", "lm_head kept", std::to_string(recipe.lm_head_bits) + " bits");
+}
+
+// NVFP4's scale of a matrix, which lies beside its blocks, is for layers alone, and not of all architectures.
+void check_matrix_scales(const Recipe& recipe, const ModelConfig& config) {
+  if (recipe.scheme != Scheme::gguf || recipe.gguf.mix != GgufMix::nvfp4) return;
+  if (recipe.gguf.pure) refuse("llama.cpp has no place for the scale of an embedding in NVFP4", "no --pure", "--pure");
+  const Architecture* family = architecture_of_family(config.family);
+  NEAP_CHECK(family);
+  if (!family->gguf_scales) refuse("llama.cpp leaves out NVFP4's scales of matrices in this architecture", "GGUF:MXFP4, or a model of llama's or qwen3's", config.family);
+  if (config.mlp_bias) refuse("llama.cpp refuses NVFP4's scales of matrices beside biases", "GGUF:MXFP4", "mlp_bias");
 }
 
 void check_imatrix(const Recipe& recipe) {
@@ -207,6 +218,7 @@ const WeightLayout* Plan::find(const std::string& module) const {
 
 Plan make_plan(const Recipe& recipe, const ModelConfig& config) {
   check_settings(recipe);
+  check_matrix_scales(recipe, config);
   std::vector<Module> modules = modules_of(config);
   Plan plan;
   GroupLayout common;

@@ -192,9 +192,7 @@ std::vector<QuantizeReport::Engine> engines_of(const QuantizeOptions& options, c
     return {{"Neap", true, ""},
             {"transformers, vLLM, SGLang, llama.cpp", false, "quant_method 'neap': nobody else runs LO-BCQ"}};
   }
-  if (options.recipe.scheme == Scheme::gguf) {
-    return engines_for_gguf();
-  }
+  if (options.recipe.scheme == Scheme::gguf) return engines_for_gguf(std::get<GgufLayout>(plan.layout).type);
   const auto block_scaled = block_scaled_of(options.recipe.scheme);
   const bool inputs = block_scaled_inputs(options.recipe).has_value();
   // INT4 weights alone are integers like any others.

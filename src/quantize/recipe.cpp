@@ -28,7 +28,7 @@ constexpr std::array kGgufMixes = {
     std::pair{GgufMix::q2_k, "Q2_K"},     std::pair{GgufMix::q2_k_s, "Q2_K_S"}, std::pair{GgufMix::q3_k_s, "Q3_K_S"},
     std::pair{GgufMix::q3_k_m, "Q3_K_M"}, std::pair{GgufMix::q3_k_l, "Q3_K_L"}, std::pair{GgufMix::q4_k_s, "Q4_K_S"},
     std::pair{GgufMix::q4_k_m, "Q4_K_M"}, std::pair{GgufMix::q5_k_s, "Q5_K_S"}, std::pair{GgufMix::q5_k_m, "Q5_K_M"},
-    std::pair{GgufMix::q6_k, "Q6_K"}};
+    std::pair{GgufMix::q6_k, "Q6_K"},     std::pair{GgufMix::mxfp4, "MXFP4"},   std::pair{GgufMix::nvfp4, "NVFP4"}};
 constexpr std::array kOrders = {std::pair{SolveOrder::activation, "activation"},
                                std::pair{SolveOrder::backward, "backward"},
                                std::pair{SolveOrder::forward, "forward"}};
@@ -203,6 +203,7 @@ GgufMix gguf_mix_from_name(std::string name) {
   return value_from(kGgufMixes, name, "type of GGUF that Neap writes");
 }
 std::string name_of(GgufMix mix) { return name_from(kGgufMixes, mix); }
+bool has_tables(GgufMix mix) { return mix == GgufMix::iq4_nl || mix == GgufMix::mxfp4 || mix == GgufMix::nvfp4; }
 FileFormat format_from_name(const std::string& name) { return value_from(kFormats, name, "format"); }
 std::string name_of(FileFormat format) { return name_from(kFormats, format); }
 SolveOrder order_from_name(const std::string& name) { return value_from(kOrders, name, "order"); }

@@ -7,7 +7,7 @@
 
 For each type T: "T.blocks" U8 (blocks, bytes per block), "T.values" F32 (blocks, elements per block). Most bytes are
 random. The fp16 fields (scales, minima) take every special value in turn: zeros, subnormals, the largest, infinities,
-NaN. Values that are NaN may differ in payload between processors; everything else is exact.
+NaN; 8-bit scales the ends of their ranges and what lies beyond. Values that are NaN may differ in payload between processors; everything else is exact.
 """
 import argparse
 import itertools
@@ -24,8 +24,12 @@ from safetensors.numpy import save_file
 
 # type -> byte offsets of its fp16 fields
 FIELDS = {Type.F16: [0], Type.BF16: [], Type.Q8_0: [0], Type.Q4_0: [0], Type.Q4_1: [0, 2], Type.Q5_0: [0], Type.Q5_1: [0, 2],
-          Type.Q2_K: [80, 82], Type.Q3_K: [108], Type.Q4_K: [0, 2], Type.Q5_K: [0, 2], Type.Q6_K: [208], Type.IQ4_NL: [0]}
+          Type.Q2_K: [80, 82], Type.Q3_K: [108], Type.Q4_K: [0, 2], Type.Q5_K: [0, 2], Type.Q6_K: [208], Type.IQ4_NL: [0],
+          Type.MXFP4: [], Type.NVFP4: []}
+# type -> byte offsets of its 8-bit scales
+SCALES = {Type.MXFP4: [0], Type.NVFP4: [0, 1, 2, 3]}
 SPECIAL = [0x0000, 0x8000, 0x0001, 0x8001, 0x03ff, 0x83ff, 0x0400, 0x8400, 0x3c00, 0xbc00, 0x7bff, 0xfbff, 0x7c00, 0xfc00, 0x7e01]
+SPECIAL_SCALES = [0x00, 0x01, 0x02, 0x03, 0x07, 0x08, 0x7d, 0x7e, 0x7f, 0x80, 0x81, 0x87, 0xfc, 0xfe, 0xff]
 BLOCKS = len(SPECIAL) + 3  # each special value once in each field, and three blocks of pure chance
 
 
@@ -38,6 +42,8 @@ def make(blocks, seed):
         for field in fields:
             for block, value in zip(range(blocks - 3), itertools.cycle(rng.permutation(SPECIAL))):
                 data[block, field:field + 2] = np.array([value], np.uint16).view(np.uint8)
+        for field in SCALES.get(kind, []):
+            data[:blocks - 3, field] = list(itertools.islice(itertools.cycle(rng.permutation(SPECIAL_SCALES)), blocks - 3))
         with np.errstate(invalid="ignore", over="ignore"):
             values = dequantize(data, kind)
         tensors[f"{kind.name}.blocks"] = data

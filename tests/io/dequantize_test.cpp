@@ -18,7 +18,7 @@ namespace {
 
 constexpr DType kTypes[] = {DType::f16,  DType::bf16, DType::q4_0, DType::q4_1,
                             DType::q5_0, DType::q5_1, DType::q8_0, DType::q2_k,
-                            DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl};
+                            DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl, DType::mxfp4, DType::nvfp4};
 
 // The committed blocks, or the larger set that `make_gguf_blocks.py --check` names.
 std::string golden_path() {

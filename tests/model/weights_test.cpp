@@ -6,8 +6,10 @@
 #include <array>
 #include <numeric>
 
+#include "io/gguf_writer.h"
 #include "model/editable_model.h"
 #include "support/expect_error.h"
+#include "support/temp_folder.h"
 
 namespace neap {
 namespace {
@@ -63,6 +65,43 @@ INSTANTIATE_TEST_SUITE_P(Families, GgufWeights,
                            std::erase(name, '-');
                            return name;
                          });
+
+// blk.0.attn_q.weight alone is in NVFP4: 64 x 64 values, each 6 under a group scale of 1.
+std::string nvfp4_gguf(const std::string& path, const std::vector<TensorSpec>& scales, float scale) {
+  const Checkpoint source = Checkpoint::open(NEAP_GOLDEN_DIR "/gguf/llama2.gguf");
+  std::vector<TensorSpec> specs;
+  for (const TensorInfo& tensor : source.tensors()) {
+    specs.push_back({tensor.name, tensor.name == "blk.0.attn_q.weight" ? DType::nvfp4 : tensor.type, tensor.shape});
+  }
+  specs.insert(specs.end(), scales.begin(), scales.end());
+  GgufWriter writer(path, source.gguf()->metadata(), specs);
+  for (const TensorInfo& tensor : source.tensors()) {
+    if (tensor.name != "blk.0.attn_q.weight") writer.write(tensor.name, source.bytes(tensor));
+  }
+  std::vector<std::byte> blocks(64 * 36, std::byte{0x77});
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    if (i % 36 < 4) blocks[i] = std::byte{0x38};
+  }
+  writer.write("blk.0.attn_q.weight", blocks);
+  const std::vector<float> values(4, scale);
+  for (const TensorSpec& spec : scales) writer.write(spec.name, std::as_bytes(std::span(values)).first(stored_bytes(spec)));
+  writer.finish();
+  return writer.first_file();
+}
+
+TEST(Weights, AMatrixInNvfp4IsMultipliedByItsScale) {
+  const test::TempFolder folder;
+  const auto open = [&](const std::string& name, const std::vector<TensorSpec>& scales, float scale) {
+    return weights_of(Checkpoint::open(nvfp4_gguf(folder / name, scales, scale)));
+  };
+  const std::vector<float> plain = values(open("plain", {}, 0).weight(0, Role::q));
+  EXPECT_EQ(plain, std::vector<float>(64 * 64, 6.0f));
+  const TensorSpec scale{"blk.0.attn_q.scale", DType::f32, {1}}, inputs{"blk.0.attn_q.input_scale", DType::f32, {1}};
+  EXPECT_EQ(values(open("scaled", {scale, inputs}, 0.375f).weight(0, Role::q)), std::vector<float>(64 * 64, 6.0f * 0.375f));
+  EXPECT_ERROR(open("negative", {scale}, -1), ErrorCode::format, "'blk.0.attn_q.scale': the scale cannot be used");
+  EXPECT_ERROR(open("two", {{scale.name, DType::f32, {2}}}, 1), ErrorCode::format, "expected F32 [1], found F32 [2]");
+  EXPECT_ERROR(open("other", {{"blk.0.attn_k.scale", DType::f32, {1}}}, 1), ErrorCode::format, "blk.0.attn_k.scale");
+}
 
 TEST(Weights, GgufConfigIsThatOfHuggingFace) {
   for (const std::string name :

@@ -36,7 +36,7 @@ import torch  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 from logit_file import largest_difference, read_logits  # noqa: E402
 
-KINDS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"]
+KINDS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4"]
 
 
 def run(*arguments):
@@ -47,8 +47,9 @@ def run(*arguments):
 
 
 def as_f32(source, target):
-    """The same GGUF with every tensor as the gguf package dequantizes it."""
+    """The same GGUF with every tensor as the gguf package dequantizes it, multiplied by its matrix scale (NVFP4)."""
     reader = gguf.GGUFReader(source)
+    scales = {t.name: t.data for t in reader.tensors if t.name.endswith(".scale")}
     writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents())
     for name, field in reader.fields.items():
         if name.startswith("GGUF.") or name in ("general.architecture", "general.file_type"):
@@ -57,7 +58,10 @@ def as_f32(source, target):
         writer.add_key_value(name, field.contents(), kind, element)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     for tensor in reader.tensors:
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        if tensor.name in scales:
+            continue
+        scale = scales.get(tensor.name.replace(".weight", ".scale"), 1)
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type) * scale
         writer.add_tensor(tensor.name, np.ascontiguousarray(values, dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -98,6 +98,20 @@ TEST(GgufMix, PureMeansOneTypeForAllThatCanHoldIt) {
   EXPECT_EQ(plan.rounded.at("model.embed_tokens").type, DType::q2_k);
 }
 
+// llama-quantize makes none of dense models: its MXFP4_MOE has Q8_0 beside the experts.
+TEST(GgufMix, FourBitFloatsLeaveEmbeddingAndHeadInQ8_0) {
+  const ModelConfig config = config_of(golden().at("values shared by four"));
+  for (const GgufMix mix : {GgufMix::mxfp4, GgufMix::nvfp4}) {
+    Recipe recipe;
+    recipe.scheme = Scheme::gguf;
+    recipe.gguf = {.mix = mix, .pure = false, .allow_fallback = false};
+    const Plan plan = make_plan(recipe, config);
+    for (const auto& [module, layout] : plan.layers) EXPECT_EQ(std::get<GgufLayout>(layout).type, base_type(mix)) << module;
+    EXPECT_FALSE(plan.rounded.empty());
+    for (const auto& [module, layout] : plan.rounded) EXPECT_EQ(layout.type, DType::q8_0) << module;
+  }
+}
+
 TEST(GgufMix, AnIgnoredEmbeddingIsLeftAsItIs) {
   const ModelConfig config = config_of(golden().at("70B"));
   Recipe recipe;

@@ -21,9 +21,9 @@
 namespace neap {
 namespace {
 
-double squared_error(const Matrix<float>& weight, const GgufTensor& tensor) {
+double squared_error(const Matrix<float>& weight, const QuantizedWeight& tensor) {
   Matrix<float> rounded(weight.rows(), weight.cols());
-  dequantize(tensor, 0, tensor.rows, rounded);
+  dequantize(tensor, {}, 0, rows_of(tensor), rounded);
   double sum = 0;
   for (std::size_t i = 0; i < weight.rows() * weight.cols(); ++i) {
     sum += std::pow(static_cast<double>(weight.data()[i]) - rounded.data()[i], 2);
@@ -51,6 +51,7 @@ TEST(RoundToGguf, IsBetterThanTheScaleOfTheLargestWeight) {
   EXPECT_LT(squared_error(weight, round_to_gguf(weight, {DType::q4_0})), 0.95 * plain_error(weight, 32, -8));
   EXPECT_LT(squared_error(weight, round_to_gguf(weight, {DType::q5_0})), 0.95 * plain_error(weight, 32, -16));
   EXPECT_LT(squared_error(weight, round_to_gguf(weight, {DType::iq4_nl})), squared_error(weight, round_to_gguf(weight, {DType::q4_0})));
+  EXPECT_LT(squared_error(weight, round_to_gguf(weight, {DType::nvfp4})), squared_error(weight, round_to_gguf(weight, {DType::mxfp4})));
   // Sub-scales of 8 bits cost little of what groups of 16 gain.
   EXPECT_LT(squared_error(weight, round_to_gguf(weight, {DType::q6_k})), plain_error(weight, 16, -32));
 }
@@ -69,14 +70,13 @@ TEST(RoundToGguf, ConstantAndZeroBlocksAreHeldExactly) {
   Matrix<float> weight(2, 256);
   for (std::size_t c = 0; c < 256; ++c) weight(1, c) = 0.25f;
   for (const DType type : {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0, DType::q2_k, DType::q3_k,
-                           DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl}) {
-    const GgufTensor tensor = round_to_gguf(weight, {type});
+                           DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl, DType::mxfp4, DType::nvfp4}) {
     Matrix<float> rounded(2, 256);
-    dequantize(tensor, 0, 2, rounded);
+    dequantize(round_to_gguf(weight, {type}), {}, 0, 2, rounded);
     for (std::size_t c = 0; c < 256; ++c) {
       EXPECT_NEAR(rounded(0, c), 0, 1e-12) << name_of(type);
-      // Scales before a table are tried on a grid of steps of 4 %.
-      EXPECT_NEAR(rounded(1, c), 0.25f, type == DType::iq4_nl ? 0.01f : 2e-4f) << name_of(type);
+      // Scales before IQ4_NL's table are tried in steps of 4 %; NVFP4 has none but every 6 to 12 %.
+      EXPECT_NEAR(rounded(1, c), 0.25f, type == DType::iq4_nl || type == DType::nvfp4 ? 0.01f : 2e-4f) << name_of(type);
     }
   }
 }
@@ -98,7 +98,7 @@ class QuantizeToGguf : public testing::Test {
     o.recipe.gguf = {mix, false, true};
     o.recipe.method = method;
     o.recipe.length = 64;
-    o.recipe.refits = method == Method::ojbkq && mix != GgufMix::iq4_nl ? 1 : 0;
+    o.recipe.refits = method == Method::ojbkq && !has_tables(mix) ? 1 : 0;
     o.output = folder_ / output;
     o.threads = 2;
     return o;
@@ -116,7 +116,7 @@ class QuantizeToGguf : public testing::Test {
 };
 
 TEST_F(QuantizeToGguf, EveryTypeAndMethodWritesAModelThatRuns) {
-  for (const GgufMix mix : {GgufMix::q4_0, GgufMix::q4_1, GgufMix::q5_0, GgufMix::q5_1, GgufMix::q8_0, GgufMix::iq4_nl}) {
+  for (const GgufMix mix : {GgufMix::q4_0, GgufMix::q4_1, GgufMix::q5_0, GgufMix::q5_1, GgufMix::q8_0, GgufMix::iq4_nl, GgufMix::mxfp4, GgufMix::nvfp4}) {
     for (const Method method : {Method::rtn, Method::gptq, Method::gptaq, Method::ojbkq}) {
       const std::string name = name_of(mix) + name_of(method);
       const QuantizeReport report = quantize(model(), options(name, mix, method));
@@ -125,6 +125,7 @@ TEST_F(QuantizeToGguf, EveryTypeAndMethodWritesAModelThatRuns) {
       const Checkpoint output = Checkpoint::open(report.output);
       EXPECT_EQ(output.info("blk.0.attn_q.weight").type, base_type(mix));
       EXPECT_EQ(output.info("blk.0.ffn_down.weight").type, DType::f32);
+      EXPECT_EQ(output.find("blk.1.attn_q.scale") != nullptr, mix == GgufMix::nvfp4);
       const auto runs = load_model(output);
       const std::vector<TokenId> tokens(12, 70);
       Matrix<float> states(12, 64);
@@ -168,6 +169,29 @@ TEST_F(QuantizeToGguf, WhatTheFormatHasNoRoomForIsRefused) {
   EXPECT_ERROR(quantize(model(), awq), ErrorCode::argument, "GGUF");
   EXPECT_ERROR(quantize(model(), head), ErrorCode::argument, "GGUF");
   EXPECT_ERROR(quantize(model(), other), ErrorCode::argument, "gguf");
+}
+
+// llama.cpp multiplies by them in some architectures alone, and has no place for that of an embedding.
+TEST_F(QuantizeToGguf, Nvfp4IsRefusedWhereItsScalesOfMatricesWouldBeLeftOut) {
+  QuantizeOptions o = options("out", GgufMix::nvfp4, Method::rtn);
+  EXPECT_ERROR(quantize(Checkpoint::open(test::tiny_model(folder_, "qwen2")), o), ErrorCode::argument, "found qwen2");
+  EXPECT_ERROR(quantize(Checkpoint::open(test::tiny_model(folder_, "llama-bias")), o), ErrorCode::argument, "found mlp_bias");
+  o.recipe.gguf.pure = true;
+  EXPECT_ERROR(quantize(model(), o), ErrorCode::argument, "found --pure");
+}
+
+// What a GGUF in NVFP4 keeps of itself as a source: its matrices with their scales.
+TEST_F(QuantizeToGguf, AnIgnoredMatrixInNvfp4KeepsItsScale) {
+  quantize(model(), options("first", GgufMix::nvfp4, Method::rtn));
+  QuantizeOptions again = options("again", GgufMix::q8_0, Method::rtn);
+  again.recipe.ignore = {"re:.*q_proj"};
+  const Checkpoint first = Checkpoint::open(folder_ / "first");
+  quantize(first, again);
+  const Checkpoint second = Checkpoint::open(folder_ / "again");
+  EXPECT_EQ(second.read(second.info("blk.0.attn_q.scale")), first.read(first.info("blk.0.attn_q.scale")));
+  EXPECT_EQ(second.find("blk.0.attn_k.scale"), nullptr);
+  const Matrix<float> a = Weights(first, read_config(first)).weight(0, Role::q), b = Weights(second, read_config(second)).weight(0, Role::q);
+  EXPECT_TRUE(std::equal(a.data(), a.data() + a.rows() * a.cols(), b.data()));
 }
 
 }  // namespace
