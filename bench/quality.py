@@ -22,16 +22,19 @@ import subprocess
 
 DRAWS = 3
 PUBLISHED_DAMPING = ["--ridge", "0.01"]
+RIDGE = ["--ridge", "0.05"]  # the best of those rows
+PAPER = ["--target", "layer", *RIDGE]
 METHODS = {
     "rounding": ["--method", "rtn"],
     "AWQ": ["--method", "awq"],
     "GPTQ": ["--method", "gptq", *PUBLISHED_DAMPING],
     "GPTAQ": ["--method", "gptaq", *PUBLISHED_DAMPING],
-    "exact mu = 0": ["--target", "layer", "--target-mix", "0", "--paths", "0", "--descent", "0"],
-    "Babai": ["--target", "layer", "--paths", "0", "--descent", "0"],
-    "+ Klein (K = 5)": ["--target", "layer", "--descent", "0"],
-    "+ descent": ["--target", "layer"],
-    "+ residual target": [],
+    "exact mu = 0": [*PAPER, "--target-mix", "0", "--paths", "0", "--descent", "0"],
+    "Babai": [*PAPER, "--paths", "0", "--descent", "0"],
+    "+ Klein (K = 5)": [*PAPER, "--descent", "0"],
+    "+ descent": PAPER,
+    "+ residual target": ["--target", "residual", *RIDGE],
+    "+ relative errors": [],
 }
 
 

@@ -117,9 +117,9 @@ struct Recipe {
   std::uint64_t seed = 42;
   Precision precision = Precision::bf16;  // of the calibration passes
 
-  SolveTarget target = SolveTarget::residual;
+  SolveTarget target = SolveTarget::relative;
   double target_mix = 0.6;            // mu; 1: the run-time inputs alone, 0: the full-precision target
-  double ridge = 0.05;                // lambda^2 relative to the mean of the gram's diagonal
+  double ridge = 0.1;                 // lambda^2 relative to the mean of the gram's diagonal
   int paths = 5;                      // Klein's K; 0: the greedy walk alone
   SolveOrder order = SolveOrder::activation;
   int descent_sweeps = 32;            // at most; 0: none
