@@ -133,8 +133,8 @@ void add_quantize_options(CLI::App& app, QuantizeCommand& c) {
       ->required()
       ->type_name("OUT");
   app.add_flag("--overwrite", c.options.overwrite, "replace a model that stands at OUT");
-  auto* verify = app.add_flag("--verify", c.verify, "compare the output's predictions with MODEL's also where that takes as long as\n"
-                              "the rest: after rounding a model of more than a billion weights");
+  auto* verify = app.add_flag("--verify", c.verify, "compare predictions with MODEL's also where that takes as long as all\n"
+                              "else: after rounding a model of more than a billion weights");
   app.add_flag("--no-verify", c.no_verify, "do not compare the output with MODEL, nor its predictions (as neap verify\n"
                "does); what was written is read back all the same")
       ->excludes(verify);
