@@ -17,7 +17,7 @@ an importance matrix, that being all it reads. Neap's targets are the weights th
 
 and the same without the direction in which X has its largest energy ("rest").
 
-Each layer's figures stand in FOLDER/LAYER.json; layers whose file is there are not repeated. The table (Markdown) is printed and written
+Each layer's figures stand in FOLDER/LAYER.json, its statistics in FOLDER/LAYER/; what is there is not measured again. The table (Markdown) is printed and written
 to FOLDER/gguf_layers.md. Needs torch, transformers and gguf.
 """
 import argparse
