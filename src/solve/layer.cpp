@@ -101,10 +101,19 @@ class LayerSolver {
     report_.target = {watch.seconds(), system_.drift().empty() ? 0 : 4 * walk_flops()};
   }
 
+  // By input, what an error costs: with two levels by itself, else as LayerSystem has it. A sub-scale takes what its group's
+  // neighbours leave it, so that inputs of huge energy that go together do not make up for each other (docs/formats/gguf.md).
+  std::vector<float> importance(GridForm form) const {
+    if (form != GridForm::super_signed && form != GridForm::super_minimum) return system_.importance();
+    std::vector<float> diagonal(weight_.cols);
+    for (std::size_t p = 0; p < weight_.cols; ++p) diagonal[system_.input_at()[p]] = system_.metric()(p, p);
+    return diagonal;
+  }
+
   // The scales serve the targets.
   void search_grid(const GroupLayout& layout, GridForm form) {
     const Stopwatch watch;
-    const std::vector<float> importance = system_.importance();
+    const std::vector<float> weights = importance(form);
     grid_ = empty_grid(layout, weight_.rows, weight_.cols, form);
     parallel_for(tiles_.size(), [&](std::size_t k) {
       const Tile& tile = tiles_[k];
@@ -114,7 +123,7 @@ class LayerSolver {
           by_input(r, system_.input_at()[p]) = tile.target(p, r);
         }
       }
-      const Grid grid = make_grid(by_input, layout, options_.grid, importance, form);
+      const Grid grid = make_grid(by_input, layout, options_.grid, weights, form);
       copy_rows(grid, 0, grid_, tile.first, tile.rows);
     });
     report_.grid = {watch.seconds(), 0};
