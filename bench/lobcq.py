@@ -19,6 +19,7 @@ import math
 import shutil
 
 import quality
+from tables import print_table
 
 ROWS = {  # options of `neap quantize`, format of activations alone, whether the model is balanced for that, options of `neap eval`
     "INT4, groups of 64, rounding": (["--scheme", "INT4", "--method", "rtn"], "int4", False),
@@ -94,14 +95,8 @@ def main():
     arguments = parse_arguments()
     arguments.out.mkdir(parents=True, exist_ok=True)
     quality.write_draws(arguments)
-    lines = ["| | bits | weights alone | gap | activations alone | gap | both | gap | KL (nats) | time |", "|" + "---|" * 10]
-    print("\n".join(lines), flush=True)
-    for row in arguments.rows:
-        cells, full = row_cells(arguments, row)
-        lines.append("| " + " | ".join(cells) + " |")
-        print(lines[-1], flush=True)
-    print(f"\nFull precision: {full:.2f}")
-    (arguments.out / "lobcq.md").write_text("\n".join(lines) + "\n")
+    print_table(["", "bits", "weights alone", "gap", "activations alone", "gap", "both", "gap", "KL (nats)", "time"],
+                (row_cells(arguments, row) for row in arguments.rows), arguments.out / "lobcq.md")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import subprocess
 import sys
 
 import quality
+from tables import print_table
 
 GPTQ = "llm-compressor GPTQ"
 CASES = {  # options of `neap quantize`, the rival, its options
@@ -97,15 +98,8 @@ def main():
     arguments = parse_arguments()
     arguments.out.mkdir(parents=True, exist_ok=True)
     quality.write_draws(arguments)
-    lines = ["| grid | bits per weight | perplexity | Neap | gap, both | ratio | KL (nats), both |", "|" + "---|" * 7]
-    print("\n".join(lines), flush=True)
-    for case in arguments.cases:
-        cells, full = row(arguments, case)
-        lines.append("| " + " | ".join(cells) + " |")
-        print(lines[-1], flush=True)
-    lines.append(f"\nFull precision: {full:.2f}")
-    print(lines[-1])
-    (arguments.out / "rivals.md").write_text("\n".join(lines) + "\n")
+    print_table(["grid", "bits per weight", "perplexity", "Neap", "gap, both", "ratio", "KL (nats), both"],
+                (row(arguments, case) for case in arguments.cases), arguments.out / "rivals.md")
 
 
 if __name__ == "__main__":

@@ -38,15 +38,15 @@ void add_options(CLI::App& app, FitCommand& c) {
   CodebookOptions& o = c.options;
   app.add_option("MODEL", c.models, "models whose weights and layers' inputs are looked at")
       ->type_name("");
-  app.add_option("--text", o.text,
+  app.add_option("--text", o.calibration.files,
                  "what the layers' inputs come from: plain text or .jsonl. Without: text\n"
                  "that the models write themselves")
       ->type_name("FILE...");
-  app.add_option("--samples", o.samples, "windows of text\n")
+  app.add_option("--samples", o.calibration.samples, "windows of text\n")
       ->check(kPositive)
       ->type_name("N")
       ->default_str("all of the text; 8 of a model's own");
-  app.add_option("--seqlen", o.length, "tokens of a window")
+  app.add_option("--seqlen", o.calibration.length, "tokens of a window")
       ->check(kPositive)
       ->type_name("L")
       ->capture_default_str();
@@ -85,7 +85,7 @@ void add_options(CLI::App& app, FitCommand& c) {
       ->check(CLI::Range(0, 1000))
       ->type_name("N")
       ->capture_default_str();
-  app.add_option("--seed", o.seed, "of sample, starts and self-written text")
+  app.add_option("--seed", o.calibration.seed, "of sample, starts and self-written text")
       ->type_name("S")
       ->capture_default_str();
   app.add_option("--compare", c.compare,

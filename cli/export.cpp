@@ -60,6 +60,7 @@ Command make_export(CLI::App& program) {
       ->required()
       ->type_name("OUT");
   app->add_flag("--overwrite", command->options.overwrite, "replace a model that stands at OUT");
+  add_max_shard_size(*app, command->options.max_shard_bytes);
   app->add_flag("--allow-dense", command->options.allow_dense, "of a GGUF: layers that the format has no grid for become F32");
   add_base_model(*app, command->options.base_model);
   add_common(*app, command->common, "print the report as one JSON object instead of text");

@@ -36,19 +36,19 @@ void add_options(CLI::App& app, ImatrixCommand& c) {
   app.add_option("-o,--output", o.output, "file to write; one that is there is replaced")
       ->required()
       ->type_name("FILE.gguf");
-  app.add_option("--calib", o.calibration_files,
+  app.add_option("--calib", o.calibration.files,
                  "text to run the model on: plain text, or .jsonl with {\"text\"},\n"
                  "{\"messages\"} or {\"ids\"} lines. Without: text that the model writes itself")
       ->type_name("FILE...");
-  app.add_option("--samples", o.samples, "windows of text\n")
+  app.add_option("--samples", o.calibration.samples, "windows of text\n")
       ->check(kPositive)
       ->type_name("N")
       ->default_str("all of the text; 24 of the model's own");
-  app.add_option("--seqlen", o.length, "tokens of a window")
+  app.add_option("--seqlen", o.calibration.length, "tokens of a window")
       ->check(kPositive)
       ->type_name("L")
       ->capture_default_str();
-  app.add_option("--seed", o.seed, "of self-written text")->type_name("S")->capture_default_str();
+  app.add_option("--seed", o.calibration.seed, "of self-written text")->type_name("S")->capture_default_str();
   add_precision(app, o.precision);
   add_max_memory(app, o.max_memory);
   add_common(app, c.common, "print one JSON object instead of text");

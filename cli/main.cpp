@@ -120,6 +120,8 @@ int main(int argc, char** argv) {
 }  // namespace neap::cli
 
 int main(int argc, char** argv) {
+  // A file beyond `ulimit -f` is an error of the write, with a line of its own and nothing left behind.
+  std::signal(SIGXFSZ, SIG_IGN);
   // Activations of a window are megabytes, made and dropped all the time: do not give the pages back.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);

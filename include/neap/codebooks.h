@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "neap/calibration_options.h"
 #include "neap/checkpoint.h"
 #include "neap/progress.h"
 
@@ -72,17 +73,13 @@ CodebookSet read_codebooks(const std::string& path);
 // Where codebooks are fitted to.
 struct CodebookOptions {
   LobcqLayout layout;
-  std::vector<std::string>
-      text;  // what activations come from; empty: text that the models write themselves
+  CalibrationOptions calibration;  // of each model, 8 windows of self-written text; its seed is that of sample and starts, too
   enum class Layers { all, even, odd };
   Layers layers = Layers::all;  // whose weights and inputs are looked at
   bool synthetic = false;       // as much again of Gaussian, Laplace and Student-t arrays
-  std::int64_t samples = 0;     // windows of text per model; 0: all of it, 8 of self-written text
-  std::int64_t length = 2048;   // tokens of a window
   std::int64_t reservoir = std::int64_t{1} << 17;  // blocks of each kind that the fit sees
   int starts = 4;
   int rounds = 8;  // at most, of choosing scales and codebooks in turn
-  std::uint64_t seed = 42;
   std::vector<CodebookSet> compare;  // also measured on the same blocks; fitted at any block array
   int threads = 0;                   // 0: OpenMP's default
   std::uint64_t max_memory = 0;      // bytes; 0: half of the machine's

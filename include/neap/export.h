@@ -15,6 +15,7 @@ struct ConvertOptions {
   FileFormat format = FileFormat::compressed_tensors;  // not neap
   std::string output;        // a directory that does not exist yet; of GGUF also a file, NAME.gguf
   bool overwrite = false;
+  std::optional<std::uint64_t> max_shard_bytes = {};  // tensors' bytes in a file; unset: 5 GiB, a GGUF is one file
   bool allow_dense = false;  // of a GGUF, layers that no grid of the format holds become F32 instead of an error
   int threads = 0;           // 0: OpenMP's default
   std::string command = {};     // for the model card

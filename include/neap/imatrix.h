@@ -6,20 +6,18 @@
 #include <vector>
 
 #include "neap/calibration.h"
+#include "neap/calibration_options.h"
 #include "neap/checkpoint.h"
 #include "neap/progress.h"
 
 namespace neap {
 
 struct ImatrixOptions {
-  std::vector<std::string> calibration_files;  // empty: text that the model writes itself
-  std::string output;                          // a file; one that is there is replaced
-  std::int64_t samples = 0;                    // windows; 0: all of the given text, 24 of self-written text
-  std::int64_t length = 2048;                  // tokens a window
-  std::uint64_t seed = 42;                     // of self-written text
+  CalibrationOptions calibration;  // 24 windows of self-written text
+  std::string output;              // a file; one that is there is replaced
   Precision precision = Precision::bf16;
-  int threads = 0;                             // 0: OpenMP's default
-  std::uint64_t max_memory = 0;                // bytes; 0: half of the machine's
+  int threads = 0;                 // 0: OpenMP's default
+  std::uint64_t max_memory = 0;    // bytes; 0: half of the machine's
   ProgressCallback progress;
 };
 

@@ -135,6 +135,9 @@ struct Recipe {
 // Recipe::balance, or what is meant where that is unset.
 bool balances(const Recipe& recipe);
 
+// Weights of a model whose predictions of a page take seconds.
+inline constexpr std::int64_t kQuickPrediction = 1'000'000'000;
+
 struct QuantizeOptions {
   Recipe recipe;
   std::vector<std::string> calibration_files;  // empty: text that the model writes itself
@@ -146,6 +149,8 @@ struct QuantizeOptions {
   std::string command;                         // the line that asks for this, for report and model card
   std::string base_model;                      // ORG/NAME on the hub, for the card; empty: what lies beside the source says
   bool verify = true;                          // verify() the output against the checkpoint before it gets its name
+  std::optional<bool> predict;                 // whether verification compares predictions; unset: where the run is long
+                                               // beside them, so not after rounding a model of more than kQuickPrediction
   int threads = 0;                             // 0: OpenMP's default
   std::uint64_t max_memory = 0;                // bytes; 0: half of the machine's
   ProgressCallback progress;
@@ -200,6 +205,8 @@ struct QuantizeReport {
   double seconds = 0;
   std::uint64_t peak_memory = 0;               // VmHWM of this process, bytes
 
+  // "4 bits, groups of 64, symmetric", "GGUF Q4_K_M"
+  std::string grid() const;
   std::string to_json() const;                 // what quantization_report.json beside the output holds
 };
 

@@ -144,7 +144,8 @@ class Conversion {
   }
 
   std::unique_ptr<ModelOutput> make_writer() const {
-    ExportOptions how{.output = options_.output, .overwrite = options_.overwrite, .progress = options_.progress, .from_quantized = true};
+    ExportOptions how{.output = options_.output, .overwrite = options_.overwrite, .max_shard_bytes = options_.max_shard_bytes,
+                      .progress = options_.progress, .from_quantized = true};
     if (options_.format == FileFormat::gguf) {
       GgufContents contents{.mix = simple_mix(most_frequent_type()), .modules = {}, .rounded = {}, .round = {}};
       for (const auto& [module, layout] : layouts_) contents.modules[module] = std::get<GgufLayout>(layout);

@@ -35,6 +35,16 @@ void check_switches(const Checkpoint& checkpoint, const ModelConfig& config, con
   if (windows) notes.emplace_back("GGUF of " + std::string(family.gguf) + " has no words for sliding windows: attention sees all positions");
 }
 
+// Names that a file could hold, and llama.cpp would refuse it for.
+void check_biases(const Checkpoint& checkpoint, const ModelConfig& config, const Architecture& family) {
+  if (family.gguf_biases) return;
+  for (const auto& [has, tensor] : {std::pair{config.output_bias, "blk.0.attn_output.bias"}, std::pair{config.mlp_bias, "blk.0.ffn_gate.bias"}}) {
+    if (!has) continue;
+    throw Error(ErrorCode::unsupported, "llama.cpp's " + std::string(family.gguf) + " has no such tensor, and would not load the file",
+                {.file = checkpoint.path(), .tensor = tensor});
+  }
+}
+
 void add_rope(const ModelConfig& config, const std::string& front, GgufMetadata& pairs) {
   pairs.emplace_back(front + "rope.dimension_count", u32(config.head_dim));
   pairs.emplace_back(front + "rope.freq_base", static_cast<float>(config.rope_theta));
@@ -68,6 +78,7 @@ GgufMetadata made_from(const Weights& weights, const std::string& name, std::vec
   const ModelConfig& config = weights.config();
   const Architecture& family = *architecture_of_family(config.family);
   check_switches(weights.checkpoint(), config, family, notes);
+  check_biases(weights.checkpoint(), config, family);
   GgufMetadata pairs = model_metadata(config, family, name);
   if (!std::filesystem::exists(weights.checkpoint().folder() + "/tokenizer.json")) {
     notes.emplace_back("the source has no tokenizer.json, so the output has no tokenizer, and llama.cpp will not load it");

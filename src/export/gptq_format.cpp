@@ -26,7 +26,7 @@ class GptqFormat final : public OutputFormat {
     const auto* grid = std::get_if<GroupLayout>(&layout);
     const std::string objection = grid ? gptq_objection(*grid, version_, shape[0], shape[1]) : "holds integer grids alone";
     if (!objection.empty()) {
-      throw Error(ErrorCode::argument, "the GPTQ format " + objection, {.tensor = module, .found = to_string(shape)});
+      throw Error(ErrorCode::argument, "the GPTQ format " + objection, {.tensor = module, .expected = "another format, or --ignore", .found = to_string(shape)});
     }
     if (module == "lm_head") throw Error(ErrorCode::argument, "the GPTQ format keeps the head as it is", {.tensor = module});
   }

@@ -263,7 +263,7 @@ class Verification {
       if (error.code() != ErrorCode::unsupported) throw;
       why = error.what();
     }
-    report_.notes.push_back("nothing was predicted, for want of a tokenizer: " + why);
+    report_.notes.push_back("no tokenizer to compare or to predict with: " + why);
     return {};
   }
 
@@ -271,10 +271,9 @@ class Verification {
   static std::unique_ptr<LanguageModel> load(const Checkpoint& checkpoint) { return load_model(checkpoint, {.max_memory = 1}); }
 
   void predict() {
-    if (options_.tokens <= 0) return;
     EvalWindow window;
     window.tokens = tokens_or_note();
-    if (window.tokens.empty()) return;
+    if (window.tokens.empty() || options_.tokens <= 0) return;
     const std::int64_t most = std::min(options_.tokens, ours_.config().max_positions);
     window.tokens.resize(std::min(window.tokens.size(), static_cast<std::size_t>(most)));
     if (window.tokens.size() < 2) throw Error(ErrorCode::data, "too little text to predict", {.expected = "2 tokens at least", .found = std::to_string(window.tokens.size())});

@@ -298,6 +298,7 @@ OutputFile::OutputFile(std::string path, std::uint64_t size) : path_(std::move(p
   const int error = posix_fallocate(fd_, 0, static_cast<off_t>(size_));
   if (error != 0) {
     ::close(std::exchange(fd_, -1));
+    unlink(path_.c_str());
     fail("cannot reserve " + std::to_string(size_) + " bytes", path_, error);
   }
 }

@@ -60,7 +60,7 @@ class OutputDirectory {
 // after hours. Writes may come in any order and from several threads.
 class OutputFile {
  public:
-  // Throws Error(io) if `path` exists or there is no room.
+  // Throws Error(io) if `path` exists, or if there is no room; then it is not there.
   OutputFile(std::string path, std::uint64_t size);
   ~OutputFile();
   OutputFile(OutputFile&& other) noexcept;

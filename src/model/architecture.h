@@ -33,6 +33,7 @@ struct Architecture {
   bool skips_rope = false;           // `no_rope_layers`, or every `no_rope_layer_interval`-th layer
   bool gguf_interleaved_rope =
       false;  // GGUF has the rows of q and k in rotated pairs (see weights.h)
+  bool gguf_biases = false;  // llama.cpp has biases for the outputs of attention and in the MLP
   bool gguf_scales = false;  // llama.cpp multiplies every layer's products by the ".scale" of their matrix (NVFP4)
 
   // What transformers takes for a key that config.json leaves out. 0: see the comment.

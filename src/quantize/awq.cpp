@@ -5,6 +5,7 @@
 
 #include "neap/error.h"
 #include "quantize/fold.h"
+#include "quantize/layer_decision.h"
 #include "solve/awq.h"
 #include "solve/layer.h"
 

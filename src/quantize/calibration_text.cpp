@@ -4,12 +4,12 @@
 
 namespace neap {
 
-TokenWindows calibration_windows(const Checkpoint& checkpoint, const CalibrationText& text) {
+TokenWindows calibration_windows(const Checkpoint& checkpoint, const CalibrationOptions& text, const SelfWriting& writing) {
   const Tokenizer tokenizer = Tokenizer::open(checkpoint);
   if (!text.files.empty()) return read_windows(text.files, tokenizer, text.samples, text.length);
-  const auto model = load_model(checkpoint, {text.precision, text.memory});
-  return write_windows(*model, tokenizer, SelfTextPart::calibration, text.samples > 0 ? text.samples : text.self_written,
-                       text.length, text.seed, text.progress);
+  const auto model = load_model(checkpoint, {writing.precision, memory_limit(writing.max_memory)});
+  return write_windows(*model, tokenizer, SelfTextPart::calibration, text.samples > 0 ? text.samples : writing.windows, text.length,
+                       text.seed, writing.progress);
 }
 
 std::uint64_t memory_limit(std::uint64_t asked) {

@@ -55,7 +55,7 @@ std::string card_of(const QuantizeReport& report, const QuantizeOptions& options
   facts.format = format;
   set_names(facts, options.output, closed_path);
   facts.source = source;
-  facts.grid = words_for(report.layout);
+  facts.grid = report.grid();
   facts.engines = report.engines;
   facts.sizes = {{"weights of " + std::to_string(report.layers.size()) + " linear layers", facts.grid},
                  {"activations", report.activations},

@@ -40,17 +40,6 @@ bool wanted(const CodebookOptions& options, std::int64_t layer) {
   return (layer % 2 == 0) == (options.layers == CodebookOptions::Layers::even);
 }
 
-TokenWindows windows_for(const Checkpoint& checkpoint, const CodebookOptions& options) {
-  return calibration_windows(checkpoint, {.files = options.text,
-                                          .samples = options.samples,
-                                          .self_written = kSelfWrittenWindows,
-                                          .length = options.length,
-                                          .seed = options.seed,
-                                          .precision = Precision::bf16,
-                                          .memory = memory_limit(options.max_memory),
-                                          .progress = options.progress});
-}
-
 void add_weights(const Weights& weights, std::int64_t layer, const std::string& name,
                  ArrayReservoir& reservoir) {
   for (std::size_t role = 0; role < kRoles; ++role) {
@@ -67,7 +56,9 @@ void add_weights(const Weights& weights, std::int64_t layer, const std::string& 
 void visit_model(const Checkpoint& checkpoint, const CodebookOptions& options,
                  ArrayReservoir& of_weights, ArrayReservoir& of_activations) {
   const Weights weights(checkpoint, read_config(checkpoint));
-  const TokenWindows windows = windows_for(checkpoint, options);
+  const TokenWindows windows = calibration_windows(
+      checkpoint, options.calibration,
+      {.windows = kSelfWrittenWindows, .max_memory = options.max_memory, .progress = options.progress});
   const std::string name = std::filesystem::path(checkpoint.path()).filename().string();
   Streams streams(weights, windows,
                   {.reference = false,
@@ -101,11 +92,11 @@ Samples sample(const std::vector<Checkpoint>& models, const CodebookOptions& opt
   const auto arrays =
       std::max<std::size_t>(1, static_cast<std::size_t>(options.reservoir * options.layout.block /
                                                         options.layout.block_array));
-  ArrayReservoir weights(width, arrays, options.seed), activations(width, arrays, options.seed);
+  ArrayReservoir weights(width, arrays, options.calibration.seed), activations(width, arrays, options.calibration.seed);
   for (const Checkpoint& model : models) visit_model(model, options, weights, activations);
   Samples samples{weights.take(), activations.take()};
   if (!options.synthetic) return samples;
-  const ArraySample synthetic = synthetic_arrays(width, arrays, options.seed);
+  const ArraySample synthetic = synthetic_arrays(width, arrays, options.calibration.seed);
   return {join(samples.weights, synthetic), join(samples.activations, synthetic)};
 }
 
@@ -210,7 +201,7 @@ Codebooks fit_side(const ArraySample& sample, const std::string& name,
   side.arrays_kept = static_cast<std::int64_t>(sample.arrays.rows());
   const CodebookFitOptions fit_options{.codebooks = options.layout.codebooks,
                                        .starts = options.starts,
-                                       .seed = options.seed,
+                                       .seed = options.calibration.seed,
                                        .on_step = [&](const CodebookFitStep& step) {
                                          report(options, "codebooks of " + name, step.start,
                                                 options.starts);

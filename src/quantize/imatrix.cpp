@@ -13,8 +13,6 @@
 namespace neap {
 namespace {
 
-constexpr std::int64_t kSelfWrittenWindows = 24;
-
 // Adds each column's sum of squares. A tile is some columns, and adds its rows in order.
 void add_squares(MatrixView<const float> inputs, std::vector<double>& sums) {
   constexpr std::size_t kColumns = 64;
@@ -25,17 +23,6 @@ void add_squares(MatrixView<const float> inputs, std::vector<double>& sums) {
       for (std::size_t c = first; c < end; ++c) sums[c] += static_cast<double>(x[c]) * x[c];
     }
   });
-}
-
-TokenWindows windows_for(const Checkpoint& checkpoint, const ImatrixOptions& options) {
-  return calibration_windows(checkpoint, {.files = options.calibration_files,
-                                          .samples = options.samples,
-                                          .self_written = kSelfWrittenWindows,
-                                          .length = options.length,
-                                          .seed = options.seed,
-                                          .precision = options.precision,
-                                          .memory = memory_limit(options.max_memory),
-                                          .progress = options.progress});
 }
 
 // The scratch file of the activations grows where the output will.
@@ -76,12 +63,13 @@ ImatrixReport make_imatrix(const Checkpoint& checkpoint, const ImatrixOptions& o
   const ThreadScope threads(options.threads);
   const double start = seconds_now();
   const Weights weights(checkpoint, read_config(checkpoint));
-  const TokenWindows windows = windows_for(checkpoint, options);
+  const TokenWindows windows = calibration_windows(
+      checkpoint, options.calibration, {.precision = options.precision, .max_memory = options.max_memory, .progress = options.progress});
   ImportanceMatrix matrix;
   matrix.entries = measure(weights, windows, options);
   for (const auto& source : windows.sources) matrix.datasets.push_back(source.name);
   matrix.chunks = static_cast<std::int64_t>(windows.windows.size());
-  matrix.chunk_size = options.length;
+  matrix.chunk_size = options.calibration.length;
   write_imatrix(matrix, options.output);
   return {.calibration = windows.sources,
           .windows = matrix.chunks,

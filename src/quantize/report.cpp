@@ -60,6 +60,11 @@ Json json_of(const LayerRecord& r) {
 
 }  // namespace
 
+std::string QuantizeReport::grid() const {
+  if (recipe.scheme != Scheme::gguf) return words_for(layout);
+  return "GGUF " + name_of(recipe.gguf.mix) + (recipe.gguf.pure ? ", one type for all" : "");
+}
+
 std::string QuantizeReport::to_json() const {
   Json j = {{"output", output}, {"command", command}, {"neap_version", neap_version}};
   j["source"] = {{"name", source}, {"files", Json::array()}};
@@ -68,6 +73,7 @@ std::string QuantizeReport::to_json() const {
   j["bits_per_weight"] = {{"quantized_layers", bits_per_weight}, {"whole_file", file_bits_per_weight}};
   j["file_bytes"] = file_bytes;
   j["grid"] = json_of(layout);
+  if (recipe.scheme == Scheme::gguf) j["grid"] = {{"type", name_of(recipe.gguf.mix)}};
   j["activations"] = activations;
   if (!layout_reason.empty()) j["group_size_chosen_because"] = layout_reason;
   j["calibration"] = {{"windows", calibration_windows}, {"tokens", calibration_tokens}};

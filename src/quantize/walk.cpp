@@ -5,42 +5,17 @@
 #include <optional>
 #include <tuple>
 
-#include "base/random.h"
 #include "codec/lobcq_encode.h"
 #include "neap/error.h"
 #include "quantize/balance.h"
 #include "quantize/block_scaled.h"
-#include "quantize/gguf.h"
-#include "quantize/lobcq.h"
-#include "quantize/naming.h"
-#include "solve/layer.h"
+#include "quantize/layer_decision.h"
 
 namespace neap {
 namespace {
 
 constexpr const char* kStatistics = "statistics";
 constexpr const char* kForward = "forward passes";
-
-SystemOptions system_options(const Recipe& recipe) {
-  const bool joint = recipe.method == Method::ojbkq;
-  const Order order = recipe.order == SolveOrder::activation ? Order::gram_diagonal
-                      : recipe.order == SolveOrder::backward ? Order::last_to_first
-                                                             : Order::first_to_last;
-  return {.target_mix = joint ? recipe.target_mix : 1.0,
-          .ridge = recipe.ridge,
-          .order = order,
-          .block = recipe.scheme == Scheme::lobcq ? static_cast<std::size_t>(recipe.lobcq.layout.block) : 1,
-          .masked_target = recipe.method == Method::gptaq};
-}
-
-SolveOptions solve_options(const Recipe& recipe) {
-  SolveOptions options;
-  const bool joint = recipe.method == Method::ojbkq;
-  options.paths = joint ? recipe.paths : 0;
-  options.descent_sweeps = joint ? recipe.descent_sweeps : 0;
-  options.refits = joint ? recipe.refits : 0;
-  return options;
-}
 
 bool needs_reference(const Recipe& recipe) {
   return recipe.method == Method::gptaq ||
@@ -49,43 +24,6 @@ bool needs_reference(const Recipe& recipe) {
 
 // Calibration sees few tokens: room above the largest value that it saw, in powers of two.
 constexpr int kInputHeadroom = 2;
-
-LayerRecord record_of(const std::string& module, const LayerSystem& system, const QuantizedWeight& weight,
-                      const LayerReport& r) {
-  LayerRecord record = plain_record(module, weight);
-  record.objective_rounding = r.objective_rounding;
-  record.objective_greedy = r.objective_greedy;
-  record.objective_paths = r.objective_paths;
-  record.objective_descent = r.objective_descent;
-  record.objective_refit = r.objective_refit;
-  record.refitted = r.refitted;
-  record.relative_error = r.relative_error;
-  record.damping = system.report().relative_damping;
-  record.factorizations = system.report().attempts;
-  record.dead_inputs = system.report().dead_inputs;
-  record.near_dead_inputs = system.report().near_dead_inputs;
-  record.rows_won = r.rows_won;
-  record.coordinates_sampled = r.coordinates_sampled;
-  record.sweeps = r.sweeps;
-  record.moves = r.moves;
-  record.unsettled_rows = r.unsettled_rows;
-  record.seconds = r.grid.seconds + r.target.seconds + r.walk.seconds + r.descent.seconds + r.refit.seconds +
-                   r.evaluation.seconds;
-  return record;
-}
-
-void book(PhaseClock& clock, const char* name, const StageCost& cost) {
-  clock.add(name, cost.seconds, cost.flops * 1e-9);
-}
-
-void book(PhaseClock& clock, const LayerReport& report) {
-  book(clock, "grid search", report.grid);
-  book(clock, "targets", report.target);
-  book(clock, "lattice walk", report.walk);
-  book(clock, "descent", report.descent);
-  if (report.refit.seconds > 0) book(clock, "refits", report.refit);
-  book(clock, "objectives in fp64", report.evaluation);
-}
 
 // Multiply-adds of one pass over a stage's inputs: a product with each layer's weight.
 double stage_gflop(const ModelConfig& config, Stage stage, std::int64_t tokens) {
@@ -104,32 +42,6 @@ double attention_gflop(const ModelConfig& config, const TokenWindows& windows) {
     pairs += 0.5 * static_cast<double>(w.size()) * static_cast<double>(w.size() + 1);
   }
   return 4e-9 * pairs * static_cast<double>(config.heads * config.head_dim);
-}
-
-QuantizedWeight round_weight(const std::string& module, const Matrix<float>& weight, const WeightLayout& layout,
-                             const WalkOptions& options, float global_scale) {
-  if (std::holds_alternative<LobcqLayout>(layout)) {
-    return round_to_lobcq(weight, *options.codebooks,
-                          options.recipe.lobcq.scales);
-  }
-  require_finite(weight);
-  std::span<const float> importance;
-  if (options.importances) importance = options.importances->modules.at(module);
-  if (const auto* fp4 = std::get_if<Fp4Layout>(&layout)) return round_to_fp4(weight, *fp4, global_scale);
-  if (const auto* blocks = std::get_if<GgufLayout>(&layout)) return round_to_gguf(weight, *blocks, importance);
-  const auto& grid = std::get<GroupLayout>(layout);
-  return options.recipe.scheme == Scheme::int4 ? round_to_int4(weight, grid) : round_to_nearest(weight, grid, GridSearch::weighted, importance);
-}
-
-// global_scale: NVFP4's.
-QuantizedWeight round_layer(const std::string& module, const Matrix<float>& weight, const WeightLayout& layout,
-                            const WalkOptions& options, float global_scale, PhaseClock& clock, LayerRecord& record) {
-  const double start = seconds_now();
-  QuantizedWeight rounded = naming(module, [&] { return round_weight(module, weight, layout, options, global_scale); });
-  record = plain_record(module, rounded);
-  record.seconds = seconds_now() - start;
-  clock.add("rounding", record.seconds);
-  return rounded;
 }
 
 // Decides the layers of one task. What all tasks share is the Walk's.
@@ -164,8 +76,10 @@ class GridWalk {
       if (!planned(role)) continue;
       const std::string module = module_name(full.index, role);
       const Matrix<float> weight = weight_of(full, role);
-      const DecidedLayer layer{
-          system ? solve(*system, module, weight, global_scale) : round(module, weight, global_scale), input_scale};
+      const WeightLayout& layout = *plan_.find(module);
+      const DecidedLayer layer{keep(system ? solve_on(layout, *system, module, weight, options_, global_scale, clock_)
+                                           : round_on(layout, module, weight, options_, global_scale, clock_)),
+                               input_scale};
       sink_.quantized(module, layer);
       runtime_.linears[static_cast<std::size_t>(role)] =
           make_dense_linear(dense_of(layer.weight), bias_of(full, role), options_.recipe.precision);
@@ -175,7 +89,7 @@ class GridWalk {
   void solve_head() {
     const GramPair sums = streams_.head_statistics(weights_.final_norm(), which_);
     const LayerSystem system(sums.gram, sums.drift, system_options(options_.recipe));
-    sink_.quantized("lm_head", {solve(system, "lm_head", weights_.head(), 1), {}});
+    sink_.quantized("lm_head", {keep(solve_on(*plan_.find("lm_head"), system, "lm_head", weights_.head(), options_, 1, clock_)), {}});
   }
 
  private:
@@ -215,38 +129,9 @@ class GridWalk {
     });
   }
 
-  QuantizedWeight solve(const LayerSystem& system, const std::string& module, const Matrix<float>& weight,
-                        float global_scale) {
-    const SolveOptions how = solve_options(options_.recipe);
-    QuantizedWeight decided;
-    LayerReport report;
-    naming(module, [&] {
-      if (const auto* grid = std::get_if<GroupLayout>(plan_.find(module))) {
-        LayerSolution solution = solve_layer(system, weight, *grid, how, stream_key(options_.recipe.seed, module));
-        decided = std::move(solution.tensor);
-        report = solution.report;
-      } else if (const auto* fp4 = std::get_if<Fp4Layout>(plan_.find(module))) {
-        Fp4Solution solution = solve_fp4(system, weight, *fp4, global_scale, how);
-        decided = std::move(solution.tensor);
-        report = solution.report;
-      } else if (const auto* blocks = std::get_if<GgufLayout>(plan_.find(module))) {
-        GgufSolution solution = solve_gguf(system, weight, *blocks, how, stream_key(options_.recipe.seed, module));
-        decided = std::move(solution.tensor);
-        report = solution.report;
-      } else {
-        LobcqSolution solution = solve_lobcq(system, weight, *options_.codebooks, how);
-        decided = std::move(solution.tensor);
-        report = solution.report;
-      }
-    });
-    book(clock_, report);
-    records_.push_back(record_of(module, system, decided, report));
-    return decided;
-  }
-
-  QuantizedWeight round(const std::string& module, const Matrix<float>& weight, float global_scale) {
-    records_.push_back({});
-    return round_layer(module, weight, *plan_.find(module), options_, global_scale, clock_, records_.back());
+  QuantizedWeight keep(LayerDecision decision) {
+    records_.push_back(std::move(decision.record));
+    return std::move(decision.weight);
   }
 
   Matrix<float> dense_of(const QuantizedWeight& weight) const {
@@ -355,15 +240,6 @@ class Walk {
 
 }  // namespace
 
-LayerRecord plain_record(const std::string& module, const QuantizedWeight& weight) {
-  LayerRecord record;
-  record.module = module;
-  record.layout = layout_of(weight);
-  record.rows = rows_of(weight);
-  record.cols = cols_of(weight);
-  return record;
-}
-
 std::vector<LayerRecord> walk(const Weights& weights, const Plan& plan, const TokenWindows& windows,
                               const WalkOptions& options, const LayerSink& sink, PhaseClock& clock) {
   WalkTask task{.plan = plan, .options = options, .sink = sink, .clock = clock};
@@ -380,32 +256,6 @@ bool walk_alike(const Recipe& a, const Recipe& b) {
 
 void walk_together(const Weights& weights, const TokenWindows& windows, std::span<WalkTask> tasks) {
   Walk(weights, windows, tasks).run();
-}
-
-std::vector<LayerRecord> round_all(const Weights& weights, const Plan& plan, const WalkOptions& options,
-                                   const LayerSink& sink, PhaseClock& clock) {
-  std::vector<LayerRecord> records;
-  const auto round_one = [&](const std::string& module, const Matrix<float>& weight, float global_scale) {
-    records.push_back({});
-    sink.quantized(module,
-                   {round_layer(module, weight, *plan.find(module), options, global_scale, clock, records.back()), {}});
-  };
-  const ModelConfig& config = weights.config();
-  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
-    const std::string place = "block " + std::to_string(layer + 1) + "/" + std::to_string(config.layers);
-    if (options.progress && !options.progress({place, layer, config.layers})) {
-      throw Error(ErrorCode::cancelled, "cancelled");
-    }
-    for (const Stage stage : kStages) {
-      const float global_scale = shared_global_scale(plan, layer, stage, [&](Role role) { return weights.weight(layer, role); });
-      for (const Role role : roles_of(stage)) {
-        const std::string module = module_name(layer, role);
-        if (plan.find(module)) round_one(module, weights.weight(layer, role), global_scale);
-      }
-    }
-  }
-  if (plan.find("lm_head")) round_one("lm_head", weights.head(), 1);
-  return records;
 }
 
 }  // namespace neap

@@ -58,11 +58,4 @@ void walk_together(const Weights& weights, const TokenWindows& windows, std::spa
 std::vector<LayerRecord> walk(const Weights& weights, const Plan& plan, const TokenWindows& windows,
                               const WalkOptions& options, const LayerSink& sink, PhaseClock& clock);
 
-// What is known of a layer that no solver has reported on.
-LayerRecord plain_record(const std::string& module, const QuantizedWeight& weight);
-
-// Rounding to nearest, under scales that suit options.importances: no calibration, no streams, no input scales.
-std::vector<LayerRecord> round_all(const Weights& weights, const Plan& plan, const WalkOptions& options,
-                                   const LayerSink& sink, PhaseClock& clock);
-
 }  // namespace neap

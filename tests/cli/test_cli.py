@@ -587,6 +587,9 @@ class Outputs(CliTest):
         self.assert_fails(run("export", self.model, "--format", "gptq", "-o", self.folder / "x"), "quantized")
         self.assert_fails(run("export", gguf, "--format", "gguf", "-o", self.folder / "x"), "GGUF already")
         self.assertFalse((self.folder / "x").exists())
+        split = self.folder / "exported-split"
+        self.json_of("export", out, "--format", "gguf", "-o", split, "--max-shard-size", "20K")
+        self.assertTrue(list(split.glob("exported-split-00001-of-*.gguf")))
 
     def test_places_where_nothing_can_be_written(self):
         arguments = ("quantize", self.model, "--method", "rtn", "--group-size", 4, "-o")
@@ -603,7 +606,6 @@ class Outputs(CliTest):
     # Of at most 64 KiB, which no output is.
     def small_files(self):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     def outputs(self, folder):
         whole = self.folder / "w4-for-export"
@@ -611,13 +613,15 @@ class Outputs(CliTest):
             self.json_of("quantize", self.model, "-o", whole, "--method", "rtn", *self.grid()[4:])
         yield "quantize", self.model, "--method", "rtn", "--group-size", 4, "-o", folder / "out"
         yield "quantize", self.model, "--method", "rtn", "--scheme", "GGUF:Q8_0", "--allow-fallback", "-o", folder / "out.gguf"
+        yield "quantize", self.model, "--method", "rtn", "--scheme", "NVFP4A16", "--ignore", "re:.*down_proj", "-o", folder / "out"
+        yield "quantize", self.model, "--scheme", "LOBCQ", "--method", "rtn", "--weights-only", "--block-array", 16, "-o", folder / "out"
         yield "export", whole, "--format", "gptq", "-o", folder / "out"
 
     def test_files_that_cannot_grow(self):
         folder = self.folder / "small"
         folder.mkdir()
         for arguments in self.outputs(folder):
-            self.assert_fails(run(*arguments, preexec_fn=self.small_files, restore_signals=False), "cannot reserve", "File too large")
+            self.assert_fails(run(*arguments, preexec_fn=self.small_files), "cannot reserve", "File too large")
             self.assertEqual(list(folder.iterdir()), [])
 
     def test_a_full_disk_and_a_read_only_one(self):
@@ -821,6 +825,11 @@ class Gguf(CliTest):
         self.assertLess(evaluated["kl"]["mean"], 0.5)
         again, _ = self.quantize("gguf", "--overwrite", "--method", "rtn", "--allow-fallback", "--ignore", "re:.*down_proj")
         self.assertEqual(json.loads((again / "neap_recipe.json").read_text())["type"], "Q4_0")
+
+    def test_a_mix_is_called_by_its_own_name(self):
+        command = ("quantize", self.model, "-o", self.folder / "mix", "--scheme", "GGUF:Q4_K_M", "--method", "rtn", "--allow-fallback", "--overwrite")
+        self.assertRegex(run(*command).stdout, "grid +GGUF Q4_K_M\n")
+        self.assertEqual(self.json_of(*command)["grid"], {"type": "Q4_K_M"})
 
     def test_a_split_model_is_the_same_model(self):
         options = ("--method", "rtn", "--allow-fallback")

@@ -6,6 +6,7 @@
 #include "export/support.h"
 #include "io/gguf.h"
 #include "io/json.h"
+#include "model/editable_model.h"
 #include "support/byte_tokenizer.h"
 
 namespace neap {
@@ -198,6 +199,22 @@ TEST_F(GgufOutputTest, ItsNameIsTheSourcesAndNotTheFiles) {
   const GgufContents none{.mix = GgufMix::q4_0, .modules = {}, .rounded = {}, .round = {}};
   make_gguf_output(source, none, {.output = at("out")})->finish();
   EXPECT_EQ(open_weights(at("out")).checkpoint().gguf()->string("general.name"), "llama2");
+}
+
+TEST_F(GgufOutputTest, ATensorThatLlamaCppHasNoNameForIsRefusedByName) {
+  test::EditableModel model("qwen3");
+  model.config["attention_bias"] = true;
+  for (const auto& [name, tensor] : std::map(model.tensors)) {
+    if (!name.ends_with("_proj.weight") || name.find("self_attn") == std::string::npos) continue;
+    model.tensors[name.substr(0, name.size() - 6) + "bias"] = {DType::f32, {tensor.shape[0]}, std::vector<std::byte>(static_cast<std::size_t>(4 * tensor.shape[0]))};
+  }
+  const Checkpoint checkpoint = model.open();
+  const Weights source(checkpoint, read_config(checkpoint));
+  const GgufContents none{.mix = GgufMix::q4_0, .modules = {}, .rounded = {}, .round = {}};
+  const Error error = error_of([&] { make_gguf_output(source, none, {.output = at("out")}); });
+  EXPECT_EQ(error.code(), ErrorCode::unsupported);
+  EXPECT_NE(std::string(error.what()).find("'blk.0.attn_output.bias': llama.cpp's qwen3 has no such tensor"), std::string::npos) << error.what();
+  EXPECT_EQ(entries(), 0u);
 }
 
 TEST_F(GgufOutputTest, Smollm3sRopeMustSkipEveryFourthLayer) {

@@ -172,5 +172,10 @@ TEST_F(WriterTest, AFolderThatMayNotBeWrittenIsAnErrorOfTheSystem) {
   EXPECT_EQ(code_of([&] { OutputDirectory("/proc/neap", false); }), ErrorCode::io);
 }
 
+TEST_F(WriterTest, AFileThatCannotBeReservedIsNotThere) {
+  EXPECT_EQ(code_of([&] { OutputFile(at("file"), std::uint64_t{1} << 62); }), ErrorCode::io);
+  EXPECT_TRUE(names().empty());
+}
+
 }  // namespace
 }  // namespace neap

@@ -159,9 +159,9 @@ class MakeCodebooks : public testing::Test {
   void SetUp() override {
     std::string text;
     for (int i = 0; i < 40; ++i) text += "Line " + std::to_string(i * i) + " of the text.\n";
-    options_.text = {folder_.write("text.txt", text)};
+    options_.calibration.files = {folder_.write("text.txt", text)};
     options_.layout = {16, 8, 2};
-    options_.length = 64;
+    options_.calibration.length = 64;
     options_.starts = 2;
     model_ = test::tiny_model(folder_, "llama2");
   }

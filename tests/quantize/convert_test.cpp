@@ -178,6 +178,17 @@ TEST_F(ConvertTest, LayersWithoutAGridBecomeDenseWhereAllowed) {
   EXPECT_NE(report.notes.back().find("stored as F32"), std::string::npos);
 }
 
+TEST_F(ConvertTest, OutputsAreCutIntoFilesOfTheSizeAskedFor) {
+  const std::string from = make(recipe(4, true), "from");
+  for (const FileFormat format : {FileFormat::gptq, FileFormat::gguf}) {
+    const ConvertReport report = convert(Checkpoint::open(from), {.format = format, .output = folder_ / "to", .overwrite = true, .max_shard_bytes = 20000, .threads = 2});
+    std::size_t files = 0;
+    for (const auto& entry : fs::directory_iterator(report.output)) files += entry.path().filename().string().find("-00001-of-0000") != std::string::npos;
+    EXPECT_EQ(files, 1u);
+    expect_same_model(from, report.output);
+  }
+}
+
 TEST_F(ConvertTest, AnOutputIsVerifiedDescribedAndAModelLikeAnyOther) {
   const std::string from = make(recipe(4, true), "from");
   const ConvertReport report = run(from, FileFormat::gguf, "one.gguf");

@@ -34,8 +34,8 @@ class ImatrixTest : public testing::Test {
   }
 
   ImatrixOptions measuring(const std::string& file) {
-    return {.calibration_files = {text_}, .output = folder_ / file, .samples = 0, .length = 50, .seed = 1,
-            .precision = Precision::f32, .threads = 2, .max_memory = 0, .progress = {}};
+    return {.calibration = {.files = {text_}, .length = 50}, .output = folder_ / file, .precision = Precision::f32,
+            .threads = 2, .max_memory = 0, .progress = {}};
   }
 
   // 3 bits, groups of 4: what divides the tiny model's inputs.

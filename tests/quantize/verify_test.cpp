@@ -233,6 +233,28 @@ TEST_P(VerifyFolder, WithoutATokenizerThatCanBeReadNothingIsPredicted) {
   }
 }
 
+// Rounding a large model takes no longer than predicting with it, so that is left out and said; any run can ask for it.
+TEST_P(VerifyFolder, PredictionsCanBeLeftOutAndThatIsTold) {
+  const auto made = [&](std::optional<bool> predict) {
+    QuantizeOptions o;
+    o.recipe.method = Method::rtn;
+    o.recipe.group = 4;
+    o.output = folder_ / "out";
+    o.overwrite = true;
+    o.predict = predict;
+    return *quantize(Checkpoint::open(source_), o).verification;
+  };
+  for (const std::optional<bool> predict : {std::optional<bool>(), std::optional(true)}) {
+    EXPECT_GT(made(predict).predicted, 0);
+    EXPECT_TRUE(made(predict).notes.empty());
+  }
+  const VerifyReport without = made(false);
+  EXPECT_EQ(without.predicted, 0);
+  EXPECT_FALSE(without.divergence);
+  EXPECT_FALSE(without.kinds.empty());
+  EXPECT_NE(without.notes.at(0).find("predictions were not compared"), std::string::npos);
+}
+
 // Balanced layers are not the source's, rounded: only predictions compare.
 TEST_P(VerifyFolder, MovedFactorsAreNoErrors) {
   QuantizeOptions o;
