@@ -15,8 +15,10 @@ import numpy as np
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
-from gguf_peer import MODEL, byte_tokenizer, gguf_name, interleave, read, run
+from gguf_peer import byte_tokenizer, gguf_name, interleave, read, run
 from gptq_peer import LAYERS, ROOT, packed_weight
+
+MODEL = ROOT / "tests/golden/models/llama2"
 
 
 def weights(folder):
@@ -52,8 +54,8 @@ def main():
             (model / name).write_bytes((MODEL / name).read_bytes())
         (model / "tokenizer.json").write_text(json.dumps(byte_tokenizer()))
         (model / "README.md").write_text("---\nlicense: mit\nlanguage:\n- en\n- \"no\"\n---\nBig.\n")
-        for bits in (2, 3, 4, 5):
-            for grid in ("--sym", "--asym"):
+        for bits in (2, 3, 4, 5, 8):
+            for grid in ("--sym", "--asym")[:1 if bits == 8 else 2]:  # Q8_0 counts from its middle
                 out, gguf, back = (folder / f"{bits}{grid}{end}" for end in ("", ".gguf", "-back"))
                 run(neap, "quantize", model, "-o", out, "--method", "rtn", "--bits", bits, "--group-size", 32, grid, "--ignore", LAYERS,
                     "--base-model", "Org/Big-1.5")
