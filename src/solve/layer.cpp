@@ -101,11 +101,10 @@ class LayerSolver {
     report_.target = {watch.seconds(), system_.drift().empty() ? 0 : 4 * walk_flops()};
   }
 
-  // By input, what an error costs: with two levels by itself, else what is left when all others make up for it. Inputs of
-  // huge energy that go together can make up for each other but on a fine grid, and a sub-scale takes what its group's
-  // neighbours leave it: counted as nothing, they spoil the layer (docs/formats/gguf.md).
+  // By input, what an error costs: with two levels by itself, else as LayerSystem has it. A sub-scale takes what its group's
+  // neighbours leave it, so that inputs of huge energy that go together do not make up for each other (docs/formats/gguf.md).
   std::vector<float> importance(GridForm form) const {
-    if (form != GridForm::super_signed && form != GridForm::super_minimum) return system_.conditional_gram();
+    if (form != GridForm::super_signed && form != GridForm::super_minimum) return system_.importance();
     std::vector<float> diagonal(weight_.cols);
     for (std::size_t p = 0; p < weight_.cols; ++p) diagonal[system_.input_at()[p]] = system_.metric()(p, p);
     return diagonal;

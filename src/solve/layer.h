@@ -13,7 +13,7 @@
 namespace neap {
 
 struct SolveOptions {
-  GridSearch grid = GridSearch::weighted;  // fitted to the targets, weighted by conditional_gram; with two levels by A_ii
+  GridSearch grid = GridSearch::weighted;  // fitted to the targets, weighted by LayerSystem::importance; with two levels by A_ii
   int paths = 5;            // Klein's K beside the greedy path; 0: the greedy walk alone
   int descent_sweeps = 32;  // at most; 0: none
   int refits = 0;           // rounds of refit and descent again, at most; masked targets have none

@@ -170,6 +170,12 @@ void LayerSystem::invert_diagonal() {
   }
 }
 
+std::vector<float> LayerSystem::importance() const {
+  std::vector<float> weights = conditional_gram_;
+  for (std::size_t p = 0; p < inputs(); ++p) weights[order_[p]] = std::sqrt(weights[order_[p]] * metric_(p, p));
+  return weights;
+}
+
 void LayerSystem::to_target(MatrixView<float> tile, std::size_t first_row) const {
   if (drift_.empty()) return;
   const ThreadScope serial(1);

@@ -66,8 +66,11 @@ class LayerSystem {
   // r_ii^2, n values, positive.
   const std::vector<float>& pivots() const { return pivots_; }
   // By input: 1 / (A^-1)_ii, what a unit error of this input costs when all others, free of any grid,
-  // make up for it as well as they can. The weight of its squared error in a search for scales.
+  // make up for it as well as they can.
   const std::vector<float>& conditional_gram() const { return conditional_gram_; }
+  // By input: the weight of its squared error in a search for scales. In the walk such an error costs something between
+  // 1 / (A^-1)_ii (all others make up for it) and A_ii (none does); this is the geometric mean of the two.
+  std::vector<float> importance() const;
   // By position: H_ii above the damping.
   const std::vector<std::uint8_t>& live() const { return live_; }
 

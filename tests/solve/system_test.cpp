@@ -94,6 +94,18 @@ TEST(System, ConditionalGramIsTheInverseOfTheInversesDiagonal) {
   }
 }
 
+TEST(System, ImportanceIsTheMeanOfWhatAnErrorCostsWithAndWithoutHelp) {
+  const Problem problem(1, 60, 8);
+  const LayerSystem system(problem.gram, {}, {.target_mix = 1});
+  const std::vector<float> importance = system.importance();
+  for (std::size_t p = 0; p < 60; ++p) {
+    const std::size_t i = system.input_at()[p];
+    const float alone = system.metric()(p, p), helped = system.conditional_gram()[i];
+    EXPECT_LT(helped, alone);
+    EXPECT_NEAR(std::log(importance[i]), (std::log(alone) + std::log(helped)) / 2, 1e-5);
+  }
+}
+
 TEST(System, OrdersDecideTheInputTheyPromiseFirst) {
   const Matrix<float> gram = diagonal({3, 1, 4, 1, 5, 9, 2, 6});
   const auto order = [&](Order o) { return LayerSystem(gram, {}, {.target_mix = 1, .order = o}).input_at(); };
