@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "base/parallel.h"
 #include "codec/fp4_support.h"
 #include "codec/lobcq_support.h"
 #include "codec/random_tensor.h"
@@ -132,12 +133,14 @@ void run(benchmark::State& state, const Limits& limits, const Case& c, Weights<P
          double product_limit, const Prepare& prepare, const Multiply& multiply_one) {
   Matrix<float> y(c.tokens, c.size.rows);
   prepare(weights.next());
-  for (auto _ : state) {
-    const Packed& next = weights.next();
-    if (c.prepare_always) prepare(next);
-    multiply_one(next, y);
-    benchmark::DoNotOptimize(y.data());
-  }
+  with_team([&] {  // as in a pass of a model
+    for (auto _ : state) {
+      const Packed& next = weights.next();
+      if (c.prepare_always) prepare(next);
+      multiply_one(next, y);
+      benchmark::DoNotOptimize(y.data());
+    }
+  });
   count(state, limits, c.size, c.tokens, weights.next().bytes(), product_limit);
 }
 

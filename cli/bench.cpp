@@ -116,12 +116,14 @@ std::uint64_t file_bytes(const Checkpoint& checkpoint) {
 struct Subject {
   std::string file, type, kv_type;
   std::uint64_t bytes = 0;
+  Json kernels = {};
 };
 
 Subject subject_of(const BenchCommand& c, const Checkpoint& checkpoint, const ModelConfig& config,
                    const BenchResult& result) {
   const KvType own = c.precision == Precision::bf16 ? KvType::bf16 : KvType::f32;
-  Subject subject{checkpoint.path(), "", name_of(c.kv_type.value_or(own)), file_bytes(checkpoint)};
+  Subject subject{checkpoint.path(), "", name_of(c.kv_type.value_or(own)), file_bytes(checkpoint),
+                  kernels_json(c.kernels, c.activation_scales)};
   const auto parameters = static_cast<double>(result.parameters);
   subject.type = fmt::format("{} {:.0f}M, {:.2f} bits", config.family, parameters / 1e6,
                              8 * static_cast<double>(subject.bytes) / parameters);
@@ -157,7 +159,7 @@ Json json_of(const BenchRun& run, const BenchResult& result, const Subject& subj
     squares += (seconds - mean) * (seconds - mean);
   }
   const auto n = static_cast<double>(run.seconds.size());
-  return {{"engine", std::string("neap ") + version()},
+  Json json = {{"engine", std::string("neap ") + version()},
           {"cpu_info", cpu_name()},
           {"backends", "CPU"},
           {"model_filename", subject.file},
@@ -184,6 +186,8 @@ Json json_of(const BenchRun& run, const BenchResult& result, const Subject& subj
           {"read_share", run.read_share(result.limits)},
           {"product_share", run.product_share(result.limits)},
           {"limits", limits_json(result.limits)}};
+  json.update(subject.kernels);
+  return json;
 }
 
 // Markdown that can be read as it is.

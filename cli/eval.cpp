@@ -99,7 +99,10 @@ void add_options(CLI::App& app, EvalCommand& c) {
   add_max_memory(app, c.max_memory);
   add_kernels(app, c.kernels);
   add_activation_scales(app, c.activation_scales);
-  app.add_flag("--simulate", c.simulate, "decode quantized layers instead of running packed bytes");
+  app.add_flag("--simulate", c.simulate, "decode quantized layers instead of running packed bytes")
+      ->excludes("--int8")
+      ->excludes("--head")
+      ->excludes("--embedding");
   add_common(app, c.common, "print one JSON object instead of text");
 }
 
@@ -270,6 +273,7 @@ void Evaluation::print_json() {
   if (theirs_) out["reference"] = theirs_->checkpoint.path();
   out["precision"] = c_.precision == Precision::f32 ? "f32" : "bf16";
   out["activations"] = c_.activations;
+  out.update(kernels_json(c_.kernels, c_.activation_scales));
   if (outcome_.result) {
     out["texts"] = text_json();
     out["ppl_mode"] = name_of(mode_);

@@ -6,6 +6,7 @@
 #include <cctype>
 #include <charconv>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -61,6 +62,16 @@ void add_isa(CLI::App& command) {
       ->default_str(here.back());
 }
 
+void add_vocabulary_weights(CLI::App& command, const char* name, VocabularyWeights& weights,
+                            const char* help) {
+  command
+      .add_option_function<std::string>(
+          name, [&weights](const std::string& kind) { weights = vocabulary_weights_from_name(kind); }, help)
+      ->check(CLI::IsMember({"stored", "int8", "lobcq"}))
+      ->type_name("KIND")
+      ->default_str("stored");
+}
+
 }  // namespace
 
 void add_quiet_options(CLI::App& command, CommonOptions& options) {
@@ -94,15 +105,12 @@ void add_kernels(CLI::App& command, PackedOptions& options) {
                    "them in integers: fast. Without, they run on inputs in bf16, from packed\n"
                    "bytes too. LO-BCQ layers on LO-BCQ inputs are always in integers, which\n"
                    "costs no exactness");
-  command
-      .add_option_function<std::string>(
-          "--head",
-          [&options](const std::string& name) { options.head = head_weights_from_name(name); },
-          "weights of the head: stored, or rounded when loaded to int8 or lobcq\n"
-          "(4.5 bits), read from packed bytes on inputs of 8 bits")
-      ->check(CLI::IsMember({"stored", "int8", "lobcq"}))
-      ->type_name("KIND")
-      ->default_str("stored");
+  add_vocabulary_weights(command, "--head", options.head,
+                         "weights of the head: stored, or rounded when loaded to int8 or lobcq\n"
+                         "(4.5 bits), read from packed bytes on inputs of 8 bits");
+  add_vocabulary_weights(command, "--embedding", options.embedding,
+                         "rows of the embedding: as stored, or rounded when loaded to int8 or\n"
+                         "lobcq. Tied to a head of the same kind it is one table with it\n");
 }
 
 void add_activation_scales(CLI::App& command, ScaleChoice& scales) {
@@ -115,6 +123,13 @@ void add_activation_scales(CLI::App& command, ScaleChoice& scales) {
       ->check(CLI::IsMember({"maximum", "search"}))
       ->type_name("WAY")
       ->default_str("maximum");
+}
+
+nlohmann::ordered_json kernels_json(const PackedOptions& kernels, ScaleChoice activation_scales) {
+  return {{"int8_inputs", kernels.int8_inputs},
+          {"head", name_of(kernels.head)},
+          {"embedding", name_of(kernels.embedding)},
+          {"activation_scales", name_of(activation_scales)}};
 }
 
 CLI::Option* add_precision(CLI::App& command, Precision& precision) {

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 
@@ -30,10 +31,12 @@ void add_quiet_options(CLI::App& command, CommonOptions& options);
 void add_common(CLI::App& command, CommonOptions& options, const std::string& json);
 // MODEL, with what it may be.
 CLI::Option* add_model(CLI::App& command, std::string& model);
-// --int8 and --head: how quantized layers run.
+// --int8, --head and --embedding: how quantized layers and the matrices of the vocabulary run.
 void add_kernels(CLI::App& command, PackedOptions& options);
 // --activation-scales: how layers that read LO-BCQ encode it.
 void add_activation_scales(CLI::App& command, ScaleChoice& scales);
+// How layers run, for the JSON of a command: "int8_inputs", "head", "embedding", "activation_scales".
+nlohmann::ordered_json kernels_json(const PackedOptions& kernels, ScaleChoice activation_scales);
 CLI::Option* add_precision(CLI::App& command, Precision& precision);
 // --temperature, --top-k, --top-p, --min-p, --repetition-penalty, --seed.
 void add_sampling(CLI::App& command, SampleOptions& options);

@@ -8,20 +8,24 @@
 
 namespace neap {
 
-// How the head's weights are kept; it reads activations rounded to 8 bits, but for `stored`.
-enum class HeadWeights {
-  stored,  // dense, in the precision of the model
+// How a matrix of the vocabulary, the head or the embedding, is kept. A head that is not `stored` reads
+// activations rounded to 8 bits.
+enum class VocabularyWeights {
+  stored,  // a head dense, in the precision of the model; rows of an embedding as the file has them
   int8,    // 8 bits in groups of 64
   lobcq,   // LO-BCQ with the universal codebooks: 4.5 bits
 };
-HeadWeights head_weights_from_name(const std::string& name);  // throws Error(argument)
+VocabularyWeights vocabulary_weights_from_name(const std::string& name);  // throws Error(argument)
+std::string name_of(VocabularyWeights weights);
 
 struct PackedOptions {
   // Whether layers whose inputs have no 4-bit format of their own round them to 8 bits, with a
   // scale per group of the weights (at most 128 inputs). If not, a model in bf16 rounds them to
   // that, its weights stay integers with fp32 scales; in fp32 those layers are decoded.
   bool int8_inputs = false;
-  HeadWeights head = HeadWeights::stored;
+  // Both are rounded when they are loaded, each 8192 rows by themselves. Where the model ties them and
+  // both are kept alike, they are one table in memory.
+  VocabularyWeights head = VocabularyWeights::stored, embedding = VocabularyWeights::stored;
 };
 
 // For LoadOptions::packed. LO-BCQ layers on LO-BCQ inputs run from packed bytes, and their results

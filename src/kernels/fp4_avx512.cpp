@@ -69,6 +69,7 @@ void few_of(const Fp4Shape& shape, const std::uint8_t* panel, const IntegerToken
   for (__m512& sum : sums) sum = _mm512_setzero_ps();
   for (std::size_t g = 0; g < groups; ++g) {
     if (g % kStripeGroups == 0) stripe = _mm512_loadu_si512(panel), panel += kVectorBytes;
+    for (std::size_t t = 0; t < tokens; ++t) fetch_ahead(inputs + t * x.stride);
     __m512i even[tokens], odd[tokens];
     for (std::size_t t = 0; t < tokens; ++t) {
       even[t] = _mm512_set1_epi32(x.starts[t * groups + g]);

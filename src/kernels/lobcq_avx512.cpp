@@ -96,6 +96,7 @@ void few_of(const LobcqShape& shape, const std::uint8_t* panel, const IntegerTok
     const std::uint8_t* codes = panel + shape.words * kVectorBytes;
     const __m512i header = _mm512_loadu_si512(codes - kVectorBytes);
     const std::int8_t* inputs = x.entries + a * shape.block_array;
+    for (std::size_t t = 0; t < tokens; ++t) fetch_ahead(inputs + t * x.stride);
     __m512i even[tokens], odd[tokens];
     for (std::size_t t = 0; t < tokens; ++t) {
       even[t] = _mm512_set1_epi32(x.starts[t * shape.arrays + a]);

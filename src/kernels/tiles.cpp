@@ -43,16 +43,22 @@ void for_each_pair(std::span<const PanelSize> panels, std::size_t tokens,
 
 void for_each_panel(std::span<const PanelSize> panels,
                     const std::function<void(std::size_t matrix, std::size_t panel)>& body) {
-  constexpr std::size_t kTileBytes = 16384;
-  const auto per_tile = [](const PanelSize& size) {
-    return std::max<std::size_t>(1, kTileBytes / size.bytes);
-  };
-  std::vector<std::size_t> counts;
-  for (const PanelSize& size : panels) counts.push_back(tiles_of(size.count, per_tile(size)));
-  for_each_tile(counts, [&](std::size_t matrix, std::size_t tile) {
-    const std::size_t first = tile * per_tile(panels[matrix]);
-    const std::size_t end = std::min(panels[matrix].count, first + per_tile(panels[matrix]));
-    for (std::size_t panel = first; panel < end; ++panel) body(matrix, panel);
+  // A thread begins a stretch of memory slowly (half a microsecond), and what a tile needs beside its
+  // weights has left the first-level cache by the next one: few tiles, all of one size. Of a thread's
+  // share, half can still go to another.
+  constexpr std::size_t kTileBytes = std::size_t{128} << 10, kLeastTiles = 2;
+  std::size_t all = 0, bytes = 0;
+  for (const PanelSize& size : panels) all += size.count, bytes += size.count * size.bytes;
+  const auto threads = static_cast<std::size_t>(thread_count());
+  const std::size_t each = std::max(kLeastTiles, tiles_of(bytes, threads * kTileBytes));
+  const std::size_t tiles = std::min(all, threads * each);
+  parallel_for(tiles, [&](std::size_t tile) {
+    std::size_t matrix = 0, panel = all * tile / tiles, left = all * (tile + 1) / tiles - panel;
+    for (; panel >= panels[matrix].count; ++matrix) panel -= panels[matrix].count;
+    for (; left > 0; --left, ++panel) {
+      if (panel == panels[matrix].count) panel = 0, ++matrix;
+      body(matrix, panel);
+    }
   });
 }
 

@@ -28,7 +28,8 @@ struct PanelSize {
 // Parallel, over all matrices in one region, in tiles that do not depend on the number of threads.
 void for_each_pair(std::span<const PanelSize> panels, std::size_t tokens,
                    const std::function<void(std::size_t matrix, const PairTile&)>& body);
-// Neighbouring panels to a tile, as many as make it worth waking a thread.
+// Every panel once, neighbours on one thread: each by itself, so that nothing depends on how many
+// threads share them.
 void for_each_panel(std::span<const PanelSize> panels,
                     const std::function<void(std::size_t matrix, std::size_t panel)>& body);
 

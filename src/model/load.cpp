@@ -13,6 +13,8 @@
 namespace neap {
 namespace {
 
+constexpr auto kPart = static_cast<std::size_t>(Weights::kHeadPart);
+
 std::uint64_t half_of_memory() {
   return static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
          static_cast<std::uint64_t>(sysconf(_SC_PAGE_SIZE)) / 2;
@@ -70,7 +72,17 @@ InputCoder with_scales(InputCoder coder, ScaleChoice scales) {
   };
 }
 
+void require_lobcq_inputs(const LoadOptions& options, const Weights& weights) {
+  const bool stored = options.inputs == InputCoding::stored;
+  if (options.inputs == InputCoding::lobcq || (stored && weights.codebooks())) return;
+  throw Error(ErrorCode::argument, "scales of activations are searched in LO-BCQ alone",
+              {.file = weights.checkpoint().path(),
+               .expected = "activations in LO-BCQ",
+               .found = stored ? "a model whose activations are not" : name_of(options.inputs)});
+}
+
 InputCoder coder_for(const LoadOptions& options, const Weights& weights) {
+  if (options.input_scales == ScaleChoice::search) require_lobcq_inputs(options, weights);
   switch (options.inputs) {
     case InputCoding::stored:
       return with_scales([&weights](const std::string& module) { return weights.stored_inputs(module); },
@@ -114,11 +126,15 @@ LoadedModel::LoadedModel(Weights weights, const LoadOptions& options)
       packed_(options.packed),
       blocks_(weights_.config().switches.size()),
       final_norm_(weights_.final_norm()) {
-  const std::uint64_t budget = options.max_memory > 0 ? options.max_memory : half_of_memory();
   const std::uint64_t bytes =
       operand_bytes(precision_ == Precision::f32 ? Operand::f32 : bf16_operand());
   const std::uint64_t block = bytes * block_elements(config());
-  const std::uint64_t head = bytes * elements({config().vocabulary, config().hidden});
+  const std::uint64_t vocabulary = elements({config().vocabulary, config().hidden});
+  // Packed tables take a byte an element at most, but for scales.
+  const std::uint64_t embedding = embedding_weights() == VocabularyWeights::stored ? 0 : vocabulary;
+  const std::uint64_t head = one_table() ? 0 : bytes * vocabulary;
+  std::uint64_t budget = options.max_memory > 0 ? options.max_memory : half_of_memory();
+  budget -= std::min(budget, embedding);
   const std::uint64_t blocks = block * static_cast<std::uint64_t>(config().layers);
   keeps_blocks_ = blocks <= budget;
   const std::uint64_t left = keeps_blocks_ ? budget - blocks : budget - std::min(budget, block);
@@ -144,6 +160,28 @@ const RopeTable& LoadedModel::rope(std::size_t positions) {
   return rope_;
 }
 
+void LoadedModel::load_embedding() {
+  if (!embedding_.empty()) return;
+  std::vector<std::unique_ptr<const VocabularyPart>> parts;
+  weights_.visit_embedding([&](std::int64_t, MatrixView<const float> rows) {
+    parts.push_back(packed_->vocabulary_part(embedding_weights(), rows));
+  });
+  embedding_ = std::move(parts);
+}
+
+void LoadedModel::embed(std::span<const TokenId> tokens, MatrixView<float> states) {
+  if (embedding_weights() == VocabularyWeights::stored) return weights_.embed(tokens, states);
+  weights_.require_in_vocabulary(tokens);
+  load_embedding();
+  constexpr std::size_t kTile = 16;
+  parallel_for((tokens.size() + kTile - 1) / kTile, [&](std::size_t tile) {
+    for (std::size_t i = tile * kTile; i < std::min(tokens.size(), (tile + 1) * kTile); ++i) {
+      const auto id = static_cast<std::size_t>(tokens[i]);
+      embedding_[id / kPart]->read_row(id % kPart, states.row(i));
+    }
+  });
+}
+
 void LoadedModel::normalize(MatrixView<float> states) const {
   const auto epsilon = static_cast<float>(config().norm_epsilon);
   constexpr std::size_t kRows = 16;
@@ -156,7 +194,7 @@ void LoadedModel::normalize(MatrixView<float> states) const {
 void LoadedModel::forward(std::span<const TokenId> tokens, std::size_t length,
                           MatrixView<float> states) {
   NEAP_CHECK(length > 0 && tokens.size() % length == 0);
-  weights_.embed(tokens, states);  // `states` is the residual stream until the last norm
+  embed(tokens, states);  // `states` is the residual stream until the last norm
   const RopeTable& table = rope(length);
   visit_blocks([&](const Block& block) {
     forward_block(config(), block, table, types_, length, states);
@@ -177,7 +215,7 @@ void LoadedModel::forward_cached(std::span<const TokenId> tokens,
     positions = std::max(positions, cache.length(s) + counts[s]);
   }
   NEAP_CHECK(row == tokens.size() && row > 0);
-  weights_.embed(tokens, states);
+  embed(tokens, states);
   const RopeTable& table = rope(positions);
   cache.reserve(positions);
   run_resident(blocks_.back() != nullptr, [&] {
@@ -193,7 +231,7 @@ void LoadedModel::head(MatrixView<const float> states, MatrixView<float> logits)
   NEAP_CHECK(states.rows == logits.rows &&
              states.cols == static_cast<std::size_t>(config().hidden));
   NEAP_CHECK(logits.cols == static_cast<std::size_t>(config().vocabulary));
-  run_resident(!head_.empty(), [&] {
+  run_resident(head_is_loaded(), [&] {
     visit_head([&](const Linear& part, std::size_t first) {
       part.apply(states, logits.block(0, first, logits.rows, part.out()));
     });
@@ -201,18 +239,26 @@ void LoadedModel::head(MatrixView<const float> states, MatrixView<float> logits)
 }
 
 void LoadedModel::run_together(const std::function<void()>& body) {
-  run_resident(blocks_.back() != nullptr && !head_.empty(), body);
+  run_resident(blocks_.back() != nullptr && head_is_loaded(), body);
 }
 
 void LoadedModel::visit_head(
     const std::function<void(const Linear& part, std::size_t first)>& visit) {
-  constexpr auto kPart = static_cast<std::size_t>(Weights::kHeadPart);
-  for (std::size_t i = 0; i < head_.size(); ++i) visit(*head_[i], i * kPart);
-  if (!head_.empty()) return;
+  if (one_table()) load_embedding();
+  if (head_is_loaded()) {
+    const auto visit_all = [&](const auto& parts) {
+      for (std::size_t i = 0; i < parts.size(); ++i) visit(*parts[i], i * kPart);
+    };
+    return one_table() ? visit_all(embedding_) : visit_all(head_);
+  }
+  const bool dense = head_weights() == VocabularyWeights::stored;
   std::vector<std::unique_ptr<const Linear>> parts;
   weights_.visit_head([&](std::int64_t first, MatrixView<const float> rows) {
-    std::unique_ptr<const Linear> part = packed_ ? packed_->head(rows) : nullptr;
-    if (!part) part = make_dense_linear(rows, {}, precision_);
+    std::unique_ptr<const Linear> part;
+    if (dense)
+      part = make_dense_linear(rows, {}, precision_);
+    else
+      part = packed_->vocabulary_part(head_weights(), rows);
     visit(*part, static_cast<std::size_t>(first));
     if (keeps_head_) parts.push_back(std::move(part));
   });

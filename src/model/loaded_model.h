@@ -8,6 +8,7 @@
 
 #include "model/block.h"
 #include "model/kv_cache.h"
+#include "model/packed_linears.h"
 #include "model/weights.h"
 #include "neap/model.h"
 
@@ -45,6 +46,19 @@ class LoadedModel final : public LanguageModel {
 
  private:
   const RopeTable& rope(std::size_t positions);
+  VocabularyWeights head_weights() const { return packed_ ? packed_->head() : VocabularyWeights::stored; }
+  VocabularyWeights embedding_weights() const {
+    return packed_ ? packed_->embedding() : VocabularyWeights::stored;
+  }
+  // Whether the packed embedding is the head too.
+  bool one_table() const {
+    return config().tied_head && embedding_weights() != VocabularyWeights::stored &&
+           embedding_weights() == head_weights();
+  }
+  bool head_is_loaded() const { return !(one_table() ? embedding_.empty() : head_.empty()); }
+  void load_embedding();
+  // Rows of the embedding, one per token.
+  void embed(std::span<const TokenId> tokens, MatrixView<float> states);
   void normalize(MatrixView<float> states) const;
 
   Weights weights_;
@@ -54,8 +68,9 @@ class LoadedModel final : public LanguageModel {
   std::shared_ptr<const PackedLinears> packed_;
   bool keeps_blocks_, keeps_head_;
   std::vector<std::unique_ptr<const Block>> blocks_;  // null until read; all null unless kept
-  std::vector<std::unique_ptr<const Linear>>
-      head_;  // parts of Weights::kHeadPart outputs; or empty
+  // Parts of Weights::kHeadPart rows; empty until read, and unless kept (head) or packed (embedding).
+  std::vector<std::unique_ptr<const Linear>> head_;
+  std::vector<std::unique_ptr<const VocabularyPart>> embedding_;
   std::vector<float> final_norm_;
   RopeTable rope_;
 };

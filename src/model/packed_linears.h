@@ -9,8 +9,16 @@
 #include "model/coded_linear.h"
 #include "model/linear.h"
 #include "neap/codec.h"
+#include "neap/runtime.h"
 
 namespace neap {
+
+// Some rows of head or embedding: a layer, and rows to look up, over the same packed bytes.
+class VocabularyPart : public Linear {
+ public:
+  // Row `row` of the weights, the bits of the codec's dequantize. out: in() values.
+  virtual void read_row(std::size_t row, float* out) const = 0;
+};
 
 class PackedLinears {
  public:
@@ -29,8 +37,11 @@ class PackedLinears {
                                               Precision precision) const = 0;
   virtual std::unique_ptr<const Linear> plain(const Fp4Tensor& weight, std::span<const float> bias,
                                               Precision precision) const = 0;
-  // A part of the head.
-  virtual std::unique_ptr<const Linear> head(MatrixView<const float> weight) const = 0;
+  virtual VocabularyWeights head() const = 0;
+  virtual VocabularyWeights embedding() const = 0;
+  // how: not `stored`.
+  virtual std::unique_ptr<const VocabularyPart> vocabulary_part(
+      VocabularyWeights how, MatrixView<const float> rows) const = 0;
 };
 
 }  // namespace neap

@@ -491,14 +491,18 @@ Block Weights::block(std::int64_t layer, Precision precision, const InputCoder& 
 
 std::vector<float> Weights::final_norm() const { return vector(file_name(kFinalNorm) + ".weight"); }
 
-void Weights::embed(std::span<const TokenId> ids, MatrixView<float> out) const {
-  NEAP_CHECK(out.rows == ids.size() && out.cols == static_cast<std::size_t>(config_.hidden));
+void Weights::require_in_vocabulary(std::span<const TokenId> ids) const {
   for (const TokenId id : ids)
     if (id < 0 || id >= config_.vocabulary)
       throw Error(ErrorCode::argument, "a token id outside of the vocabulary",
                   {.file = checkpoint_.path(),
                    .expected = "0 to " + std::to_string(config_.vocabulary - 1),
                    .found = std::to_string(id)});
+}
+
+void Weights::embed(std::span<const TokenId> ids, MatrixView<float> out) const {
+  NEAP_CHECK(out.rows == ids.size() && out.cols == static_cast<std::size_t>(config_.hidden));
+  require_in_vocabulary(ids);
   const TensorInfo& tensor = checkpoint_.info(file_name(kEmbedding) + ".weight");
   constexpr std::size_t kTile = 64;
   parallel_for((ids.size() + kTile - 1) / kTile, [&](std::size_t tile) {
@@ -507,11 +511,17 @@ void Weights::embed(std::span<const TokenId> ids, MatrixView<float> out) const {
   });
 }
 
-void Weights::visit_head(
-    const std::function<void(std::int64_t, MatrixView<const float>)>& visit) const {
-  const std::string head = file_name(config_.tied_head ? kEmbedding : kHead);
-  const std::optional<QuantizedWeight> codes = config_.tied_head ? std::nullopt : packed_weight(head);
-  const TensorInfo* dense = codes ? nullptr : &checkpoint_.info(head + ".weight");
+void Weights::visit_embedding(const VisitRows& visit) const { visit_rows(file_name(kEmbedding), {}, visit); }
+
+void Weights::visit_head(const VisitRows& visit) const {
+  if (config_.tied_head) return visit_embedding(visit);
+  const std::string head = file_name(kHead);
+  visit_rows(head, packed_weight(head), visit);
+}
+
+void Weights::visit_rows(const std::string& module, const std::optional<QuantizedWeight>& codes,
+                         const VisitRows& visit) const {
+  const TensorInfo* dense = codes ? nullptr : &checkpoint_.info(module + ".weight");
   Matrix<float> part(static_cast<std::size_t>(std::min(kHeadPart, config_.vocabulary)),
                      static_cast<std::size_t>(config_.hidden));
   for (std::int64_t first = 0; first < config_.vocabulary; first += kHeadPart) {

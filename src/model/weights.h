@@ -64,14 +64,16 @@ class Weights {
   Block block(std::int64_t layer, Precision precision, const InputCoder& inputs = {},
               const PackedLinears* packed = nullptr) const;
   std::vector<float> final_norm() const;
-  // Rows of the embedding, one per token id. out: (ids.size(), hidden). Throws Error(argument) for
-  // an id that is not in [0, vocabulary).
+  // Throws Error(argument) for an id that is not in [0, vocabulary).
+  void require_in_vocabulary(std::span<const TokenId> ids) const;
+  // Rows of the embedding, one per token id, of which the same is required. out: (ids.size(), hidden).
   void embed(std::span<const TokenId> ids, MatrixView<float> out) const;
   Matrix<float> head() const;  // (vocabulary, hidden)
   // The same in parts of at most kHeadPart rows, in order, for heads that are larger than a block.
   static constexpr std::int64_t kHeadPart = 8192;
-  void visit_head(
-      const std::function<void(std::int64_t first, MatrixView<const float> rows)>& visit) const;
+  using VisitRows = std::function<void(std::int64_t first, MatrixView<const float> rows)>;
+  void visit_head(const VisitRows& visit) const;
+  void visit_embedding(const VisitRows& visit) const;
 
  private:
   using Names = std::unordered_set<std::string>;
@@ -111,6 +113,9 @@ class Weights {
   Fp4Tensor decode(const std::string& module, const Fp4Layout& layout) const;
   LobcqTensor decode_lobcq(const std::string& module) const;
   std::vector<float> vector(const std::string& name) const;
+  // Of a matrix of the vocabulary: as `codes`, or dense.
+  void visit_rows(const std::string& module, const std::optional<QuantizedWeight>& codes,
+                  const VisitRows& visit) const;
 
   Checkpoint checkpoint_;
   ModelConfig config_;

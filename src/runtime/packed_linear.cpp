@@ -10,12 +10,17 @@
 #include "kernels/fp4_matmul.h"
 #include "kernels/group_matmul.h"
 #include "kernels/lobcq_matmul.h"
+#include "kernels/read_row.h"
 #include "model/packed_linears.h"
 #include "neap/error.h"
 #include "neap/runtime.h"
 
 namespace neap {
 namespace {
+
+constexpr std::array kVocabularyWeights = {std::pair{VocabularyWeights::stored, "stored"},
+                                           std::pair{VocabularyWeights::int8, "int8"},
+                                           std::pair{VocabularyWeights::lobcq, "lobcq"}};
 
 // What layers make of what they read. Equal ones make the same of the same.
 struct LobcqCoding {
@@ -58,6 +63,7 @@ class PackedLinear final : public Linear {
   PackedLinear(Packed weights, std::span<const float> bias, Coding coding)
       : weights_(std::move(weights)), bias_(bias.begin(), bias.end()), coding_(std::move(coding)) {}
 
+  const Packed& weights() const { return weights_; }
   std::size_t in() const override { return weights_.cols(); }
   std::size_t out() const override { return weights_.rows(); }
   LinearCost cost() const override {
@@ -104,6 +110,28 @@ template <class Packed>
 std::unique_ptr<const Linear> bf16_linear(Packed weights, std::span<const float> bias) {
   const Bf16Coding coding{weights.bf16_block()};
   return make_linear(std::move(weights), bias, coding);
+}
+
+// On inputs of 8 bits.
+template <class Packed>
+class PackedPart final : public VocabularyPart {
+ public:
+  PackedPart(Packed weights, Int8Coding inputs) : linear_(std::move(weights), {}, inputs) {}
+
+  std::size_t in() const override { return linear_.in(); }
+  std::size_t out() const override { return linear_.out(); }
+  LinearCost cost() const override { return linear_.cost(); }
+  void apply(MatrixView<const float> x, MatrixView<float> y) const override { linear_.apply(x, y); }
+  void read_row(std::size_t row, float* out) const override { neap::read_row(linear_.weights(), row, out); }
+
+ private:
+  PackedLinear<Packed, Int8Coding> linear_;
+};
+
+template <class Packed>
+std::unique_ptr<const VocabularyPart> make_part(Packed weights) {
+  const Int8Coding inputs{weights.int8_blocks()};
+  return std::make_unique<PackedPart<Packed>>(std::move(weights), inputs);
 }
 
 // Codes of a group, 128 standing for 0. Returns the scale: of 8 bits, so that bf16 holds it.
@@ -172,13 +200,18 @@ class Kernels final : public PackedLinears {
     return takes(precision) ? plain_linear(PackedFp4(weight), bias) : nullptr;
   }
 
-  std::unique_ptr<const Linear> head(MatrixView<const float> weight) const override {
-    if (options_.head == HeadWeights::int8) return int8_linear(PackedGroupInt(to_int8(weight)), {});
-    if (options_.head == HeadWeights::stored) return nullptr;
+  VocabularyWeights head() const override { return options_.head; }
+  VocabularyWeights embedding() const override { return options_.embedding; }
+  std::unique_ptr<const VocabularyPart> vocabulary_part(VocabularyWeights how,
+                                                        MatrixView<const float> rows) const override {
+    NEAP_CHECK(how != VocabularyWeights::stored);
+    if (how == VocabularyWeights::int8)
+      return make_part(PackedGroupInt(to_int8(rows)));
     const CodebookSet set = universal_codebooks({});
     const LobcqEncoder encoder(set.layout, set.weights);
-    const float scale = tensor_scale_for(largest_magnitude(weight));
-    return int8_linear(PackedLobcq(encoder.encode(weight, scale, ScaleChoice::search), set.weights), {});
+    const float scale = tensor_scale_for(largest_magnitude(rows));
+    const LobcqTensor codes = encoder.encode(rows, scale, ScaleChoice::search);
+    return make_part(PackedLobcq(codes, set.weights));
   }
 
  private:
@@ -197,15 +230,19 @@ class Kernels final : public PackedLinears {
 
 }  // namespace
 
-HeadWeights head_weights_from_name(const std::string& name) {
-  constexpr std::array kNames = {std::pair{"stored", HeadWeights::stored},
-                                 std::pair{"int8", HeadWeights::int8},
-                                 std::pair{"lobcq", HeadWeights::lobcq}};
-  for (const auto& [known, head] : kNames) {
-    if (name == known) return head;
+VocabularyWeights vocabulary_weights_from_name(const std::string& name) {
+  for (const auto& [weights, known] : kVocabularyWeights) {
+    if (name == known) return weights;
   }
-  throw Error(ErrorCode::argument, "no such weights of the head",
+  throw Error(ErrorCode::argument, "no such weights of head or embedding",
               {.expected = "stored, int8 or lobcq", .found = "'" + name + "'"});
+}
+
+std::string name_of(VocabularyWeights weights) {
+  for (const auto& [known, name] : kVocabularyWeights) {
+    if (weights == known) return name;
+  }
+  return "?";
 }
 
 std::shared_ptr<const PackedLinears> packed_linears(const PackedOptions& options) {

@@ -197,6 +197,27 @@ class Eval(CliTest):
         b = self.json_of("eval", self.model, "--text", self.text, "--window", 256, "--windows", 2)
         self.assertEqual(a["perplexity"], b["perplexity"])
 
+    def test_head_and_embedding_are_quantized_by_choice(self):
+        def perplexity(*options):
+            found = self.json_of("eval", self.model, "--text", self.text, "--window", 128, "--windows", 5, *options)
+            return found["perplexity"], (found["head"], found["embedding"])
+        kinds = ("stored", "int8", "lobcq")
+        found = {(head, embedding): perplexity("--head", head, "--embedding", embedding) for head in kinds for embedding in kinds}
+        self.assertEqual([kind for _, kind in found.values()], list(found))
+        self.assertEqual(len({value for value, _ in found.values()}), 9)
+        self.assertEqual(found["stored", "stored"], perplexity())
+        self.assert_usage(run("eval", self.model, "--embedding", "int3"), "--embedding")
+        self.assert_usage(run("eval", self.model, "--simulate", "--embedding", "int8"), "--simulate", "--embedding")
+        texts = {run("generate", self.model, "-p", "a", "-n", 20, "-q", "--embedding", "int8", "-t", t).stdout for t in (1, 3)}
+        self.assertEqual(len(texts), 1)
+
+    def test_searched_scales_need_activations_in_lobcq(self):
+        search = ("--activation-scales", "search")
+        self.assert_fails(run("eval", self.model, "--text", self.text, "--window", 128, *search), self.model, "activations in LO-BCQ")
+        self.assert_fails(run("eval", self.model, "--text", self.text, "--window", 128, "--activations", "nvfp4", *search), "nvfp4")
+        self.assert_fails(run("generate", self.model, "-p", "a", *search), "activations in LO-BCQ")
+        self.assert_fails(run("bench", self.model, *search), "activations in LO-BCQ")
+
     def test_too_short_a_text(self):
         short = self.folder / "short.txt"
         short.write_text("too short")
@@ -370,6 +391,13 @@ class Bench(CliTest):
             self.assertGreater(test["product_share"], 0)
             self.assertLess({"cpu_info", "backends", "model_type", "model_size", "model_n_params", "type_k", "type_v",
                              "test_time", "avg_ns", "stddev_ns", "stddev_ts", "samples_ns"}, set(test))
+
+    def test_json_says_how_layers_run(self):
+        def ways(*options):
+            test, = self.json_of("bench", self.model, "-p", 0, "-n", 2, "-r", 1, *options)
+            return [test[name] for name in ("int8_inputs", "head", "embedding", "activation_scales")]
+        self.assertEqual(ways(), [False, "stored", "stored", "maximum"])
+        self.assertEqual(ways("--int8", "--head", "lobcq", "--embedding", "int8"), [True, "lobcq", "int8", "maximum"])
 
     def test_table(self):
         result = run("bench", self.model, "-p", 16, "-n", 0, "-r", 1, "-q", "--kv-cache", "int8")
@@ -642,6 +670,8 @@ class Lobcq(CliTest):
         searched = self.perplexity(out, "--activation-scales", "search")
         self.assertNotEqual(w4a4, searched)
         self.assertEqual(searched, self.perplexity(out, "--activation-scales", "search", "--simulate"))
+        timed, = self.json_of("bench", out, "-p", 0, "-n", 2, "-r", 1, "--activation-scales", "search")
+        self.assertEqual(timed["activation_scales"], "search")
         self.assert_usage(run("eval", out, "--activation-scales", "best"), "--activation-scales")
 
     def test_activations_alone(self):

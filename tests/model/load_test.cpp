@@ -115,5 +115,13 @@ TEST(LoadModel, TokensOutsideTheVocabularyAreArgumentErrors) {
   EXPECT_ERROR(model->forward(std::vector<TokenId>{-1, 5}, 2, states), ErrorCode::argument, "-1");
 }
 
+TEST(LoadModel, SearchedScalesAskForActivationsInLobcq) {
+  for (const InputCoding inputs : {InputCoding::stored, InputCoding::keep, InputCoding::nvfp4, InputCoding::int4}) {
+    EXPECT_ERROR(load_model(tiny("llama2"), {.inputs = inputs, .input_scales = ScaleChoice::search}),
+                 ErrorCode::argument, "activations in LO-BCQ");
+  }
+  EXPECT_NE(load_model(tiny("llama2"), {.inputs = InputCoding::lobcq, .input_scales = ScaleChoice::search}), nullptr);
+}
+
 }  // namespace
 }  // namespace neap

@@ -79,11 +79,34 @@ TEST(PackedLinears, LayersOn8BitInputsAreNearDenseOnes) {
 TEST(PackedLinears, HeadsAreAsNearAsTheirBitsAllow) {
   const Matrix<float> head = random_matrix(130, 192, 5), x = random_matrix(3, 192, 6);
   const Matrix<float> want = apply(*make_dense_linear(head, {}, Precision::f32), x);
-  EXPECT_EQ(packed_linears()->head(head), nullptr);
-  const auto int8 = packed_linears({.int8_inputs = false, .head = HeadWeights::int8});
-  EXPECT_LT(distance(apply(*int8->head(head), x), want), 0.015);
-  const auto lobcq = packed_linears({.int8_inputs = false, .head = HeadWeights::lobcq});
-  EXPECT_LT(distance(apply(*lobcq->head(head), x), want), 0.1);
+  const auto packed = packed_linears();
+  EXPECT_LT(distance(apply(*packed->vocabulary_part(VocabularyWeights::int8, head), x), want), 0.015);
+  EXPECT_LT(distance(apply(*packed->vocabulary_part(VocabularyWeights::lobcq, head), x), want), 0.1);
+}
+
+TEST(PackedLinears, RowsOfTheVocabularyAreThoseOfTheCodec) {
+  const Matrix<float> rows = random_matrix(50, 200, 7);
+  const CodebookSet set = universal_codebooks({});
+  const LobcqEncoder encoder(set.layout, set.weights);
+  Matrix<float> want(50, 200), found(50, 200);
+  const float scale = tensor_scale_for(largest_magnitude(rows));
+  dequantize(encoder.encode(rows, scale, ScaleChoice::search), set.weights, 0, 50, want);
+  const auto packed = packed_linears();
+  const auto lobcq = packed->vocabulary_part(VocabularyWeights::lobcq, rows);
+  const auto int8 = packed->vocabulary_part(VocabularyWeights::int8, rows);
+  for (std::size_t r = 0; r < 50; ++r) {
+    lobcq->read_row(r, found.row(r));
+    EXPECT_EQ(std::memcmp(found.row(r), want.row(r), 200 * sizeof(float)), 0) << r;
+    int8->read_row(r, found.row(r));
+    for (std::size_t first = 0; first < 200; first += 64) {
+      const std::size_t end = std::min<std::size_t>(200, first + 64);
+      float largest = 0;
+      for (std::size_t c = first; c < end; ++c) largest = std::max(largest, std::abs(rows(r, c)));
+      // Half a step, and what bf16 takes from the scale of the largest value.
+      const float most = largest * (0.5f / 127 + 0x1p-8f);
+      for (std::size_t c = first; c < end; ++c) EXPECT_LE(std::abs(found(r, c) - rows(r, c)), most);
+    }
+  }
 }
 
 TEST(PackedLinears, LeavesToDecodingWhatItIsNotAskedFor) {
@@ -95,7 +118,11 @@ TEST(PackedLinears, LeavesToDecodingWhatItIsNotAskedFor) {
     const auto packed = packed_linears({.int8_inputs = int8});
     EXPECT_EQ(packed->plain(random_tensor({5, 64, true, DType::bf16}, 8, 64, 1), {}, Precision::bf16), nullptr);
   }
-  EXPECT_THROW(head_weights_from_name("int3"), Error);
+}
+
+TEST(PackedLinears, KindsOfVocabularyWeightsHaveNames) {
+  for (const char* name : {"stored", "int8", "lobcq"}) EXPECT_EQ(name_of(vocabulary_weights_from_name(name)), name);
+  EXPECT_THROW(vocabulary_weights_from_name("int3"), Error);
 }
 
 }  // namespace
