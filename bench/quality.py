@@ -22,7 +22,8 @@ import subprocess
 
 DRAWS = 3
 PUBLISHED_DAMPING = ["--ridge", "0.01"]
-RIDGE = ["--ridge", "0.05"]  # the best of those rows
+SINGLE = ["--refit", "0"]
+RIDGE = ["--ridge", "0.05", *SINGLE]  # the best of those rows
 PAPER = ["--target", "layer", *RIDGE]
 METHODS = {
     "rounding": ["--method", "rtn"],
@@ -34,7 +35,8 @@ METHODS = {
     "+ Klein (K = 5)": [*PAPER, "--descent", "0"],
     "+ descent": PAPER,
     "+ residual target": ["--target", "residual", *RIDGE],
-    "+ relative errors": [],
+    "+ relative errors": SINGLE,
+    "+ refit": [],
 }
 
 

@@ -123,7 +123,8 @@ struct Recipe {
   int paths = 5;                      // Klein's K; 0: the greedy walk alone
   SolveOrder order = SolveOrder::activation;
   int descent_sweeps = 32;            // at most; 0: none
-  int refits = 0;                     // rounds of scales chosen anew for the codes, each with a descent; grids of integers
+  int refits = 1;                     // rounds of scales chosen anew for the codes, each with a descent; grids of tables
+                                      // have none
   std::optional<bool> balance;        // factors between the layers of a block that cancel out (not with AWQ, which has
                                       // its own); unset: where ojbkq decides weights that run on 4-bit activations
 

@@ -54,10 +54,6 @@ void check_format(const Recipe& recipe) {
     refuse("this method is for integer grids", std::string(gguf ? "rtn, gptq, gptaq" : "rtn, gptq") + " or ojbkq with " + format,
            name_of(recipe.method));
   }
-  const bool table = gguf && has_tables(recipe.gguf.mix);
-  if (recipe.refits > 0 && (!gguf || table) && block_scaled != BlockScaled::int4) {
-    refuse("scales are chosen anew on grids of integers", "refits 0 with " + (table ? name_of(recipe.gguf.mix) : format), std::to_string(recipe.refits));
-  }
   if (recipe.scheme == Scheme::lobcq && recipe.lobcq.scales == ScaleChoice::maximum && recipe.method != Method::rtn) {
     refuse("scales from the maximum are for rounding", "rtn", name_of(recipe.method));
   }
