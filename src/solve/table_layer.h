@@ -12,8 +12,8 @@ struct TableSolution {
 };
 
 // weight: (out, in), finite; system: made with SystemOptions::block = layout.block. Targets, then scales (weighted by the
-// conditional metric), then the walk, then descent over entries and tables; options.paths is not looked at: Klein's paths
-// would have to draw tables. Objectives in the report as LayerReport has them. Same bytes at any thread
+// conditional metric), then the walk, then descent over entries and tables; options.paths and refits are not looked at: Klein's
+// paths would have to draw tables. Objectives in the report as LayerReport has them. Same bytes at any thread
 // count. Throws Error(data) naming row and column for a weight that is not finite.
 TableSolution solve_table_layer(const LayerSystem& system, MatrixView<const float> weight, const TableLayout& layout,
                                 const SolveOptions& options);
