@@ -73,6 +73,15 @@ void put_block(const GgufLayout& layout, const Row& row, std::int64_t block, std
   put_nibbles(row.codes, to);
 }
 
+// put_block's reverse behind the scale.
+void take_codes(DType type, const std::uint8_t* from, std::uint8_t* codes) {
+  if (type == DType::q8_0) {
+    for (int j = 0; j < 32; ++j) codes[j] = static_cast<std::uint8_t>(from[j] ^ 0x80);
+    return;
+  }
+  for (int j = 0; j < 16; ++j) codes[j] = from[j] & 15, codes[j + 16] = from[j] >> 4;
+}
+
 void check_sub_scales(const GgufTensor& t) {
   const std::int64_t group = sub_group(t.layout);
   const auto subs = static_cast<std::size_t>(group == 0 ? 0 : t.rows * t.cols / group);
@@ -185,6 +194,25 @@ std::vector<std::byte> encode_gguf_blocks(const GgufTensor& tensor) {
     }
   });
   return encoded;
+}
+
+GgufTensor decode_gguf_blocks(const GgufLayout& layout, std::span<const std::byte> bytes, std::int64_t rows, std::int64_t cols) {
+  NEAP_CHECK(layout.type == DType::q4_0 || layout.type == DType::q8_0);
+  constexpr std::size_t kBlock = 32;
+  const auto row_blocks = static_cast<std::size_t>(cols) / kBlock, size = block_bytes(layout.type);
+  const std::size_t blocks = static_cast<std::size_t>(rows) * row_blocks;
+  NEAP_CHECK(row_blocks * kBlock == static_cast<std::size_t>(cols) && bytes.size() == blocks * size);
+  GgufTensor tensor{layout, rows, cols, std::vector<std::uint8_t>(blocks * kBlock), std::vector<float>(blocks), {}, {}, {}};
+  parallel_for(static_cast<std::size_t>(rows), [&](std::size_t r) {
+    for (std::size_t b = r * row_blocks; b < (r + 1) * row_blocks; ++b) {
+      const auto* from = reinterpret_cast<const std::uint8_t*>(bytes.data() + b * size);
+      Fp16 scale;
+      std::memcpy(&scale, from, sizeof scale);
+      tensor.scales[b] = fp16_to_float(scale);
+      take_codes(layout.type, from + sizeof scale, tensor.codes.data() + b * kBlock);
+    }
+  });
+  return tensor;
 }
 
 void dequantize(const GgufTensor& tensor, std::int64_t first, std::int64_t count, MatrixView<float> out) {

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -42,6 +43,9 @@ std::pair<int, int> sub_scale_range(const GgufLayout& layout);
 
 // The rows one after another, as they lie in a file. NEAP_CHECKs every promise of GgufTensor.
 std::vector<std::byte> encode_gguf_blocks(const GgufTensor& tensor);
+
+// The reverse for Q4_0 and Q8_0, which other programs write too: scales may be no numbers. bytes: whole rows.
+GgufTensor decode_gguf_blocks(const GgufLayout& layout, std::span<const std::byte> bytes, std::int64_t rows, std::int64_t cols);
 
 // Rows [first, first + count). out: (count, cols).
 void dequantize(const GgufTensor& tensor, std::int64_t first, std::int64_t count, MatrixView<float> out);

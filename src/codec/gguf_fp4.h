@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "codec/fp4.h"
@@ -21,5 +24,10 @@ float gguf_matrix_scale(const Fp4Tensor& tensor);
 
 // The rows one after another, as they lie in a file; cols is a multiple of the block type's elements. NEAP_CHECKs every promise of Fp4Tensor.
 std::vector<std::byte> encode_gguf_blocks(const Fp4Tensor& tensor);
+
+// The reverse, of files that other programs write too. bytes: whole rows; matrix_scale: gguf_matrix_scale, or any other number. Nothing where a
+// scale is none that Fp4Tensor may have. -0 becomes 0.
+std::optional<Fp4Tensor> decode_gguf_blocks(const Fp4Layout& layout, std::span<const std::byte> bytes, std::int64_t rows, std::int64_t cols,
+                                            float matrix_scale);
 
 }  // namespace neap

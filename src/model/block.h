@@ -29,7 +29,8 @@ struct AttentionTypes {
 };
 
 enum class Role { q, k, v, o, gate, up, down };
-inline constexpr std::size_t kRoles = 7;
+inline constexpr std::array kAllRoles = {Role::q, Role::k, Role::v, Role::o, Role::gate, Role::up, Role::down};
+inline constexpr std::size_t kRoles = kAllRoles.size();
 
 struct Block {
   std::int64_t index = 0;

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "codec/fp4.h"
+#include "codec/gguf_blocks.h"
 #include "model/coded_linear.h"
 #include "model/linear.h"
 #include "neap/codec.h"
@@ -36,6 +37,8 @@ class PackedLinears {
                                               std::span<const float> bias,
                                               Precision precision) const = 0;
   virtual std::unique_ptr<const Linear> plain(const Fp4Tensor& weight, std::span<const float> bias,
+                                              Precision precision) const = 0;
+  virtual std::unique_ptr<const Linear> plain(const GgufTensor& weight, std::span<const float> bias,
                                               Precision precision) const = 0;
   virtual VocabularyWeights head() const = 0;
   virtual VocabularyWeights embedding() const = 0;

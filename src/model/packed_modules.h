@@ -28,6 +28,9 @@ struct GptqGrid {
   PackedGrid grid;
   GptqVersion version = GptqVersion::v1;
 
+  GroupLayout layout() const {
+    return {.bits = grid.bits, .group = grid.group, .symmetric = grid.symmetric, .scale_type = DType::f16};
+  }
   bool operator==(const GptqGrid&) const = default;
 };
 

@@ -102,10 +102,13 @@ class Weights {
   StoredTensor stored(const std::string& name) const;
   float input_scale(const std::string& module) const;
   float gguf_scale(const std::string& module) const;  // what all weights of a matrix are multiplied by
+  bool interleaved(Role role) const;  // whether the file has its rows in GGUF's order
+  // In a block type that kernels may take; nothing for others. Rows in Hugging Face's order.
+  std::optional<QuantizedWeight> gguf_weight(std::int64_t layer, Role role) const;
   std::unique_ptr<const Linear> linear(std::int64_t layer, Role role, Precision precision,
                                        const InputCoder& inputs, const PackedLinears* packed) const;
-  std::unique_ptr<const Linear> plain_linear(const std::string& module, std::span<const float> bias,
-                                             Precision precision, const PackedLinears& packed) const;
+  std::unique_ptr<const Linear> plain_linear(std::int64_t layer, Role role, Precision precision,
+                                             const PackedLinears& packed) const;
   // In a format of compressed-tensors, by file name; null if it is not.
   const PackedModule* packed(const std::string& module) const;
   QuantizedTensor decode(const std::string& module, const PackedGrid& grid) const;

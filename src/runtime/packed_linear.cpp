@@ -200,6 +200,14 @@ class Kernels final : public PackedLinears {
     return takes(precision) ? plain_linear(PackedFp4(weight), bias) : nullptr;
   }
 
+  // Scales may be negative there: to kernels they are factors as any other.
+  std::unique_ptr<const Linear> plain(const GgufTensor& weight, std::span<const float> bias,
+                                      Precision precision) const override {
+    if (weight.layout.type != DType::q4_0 && weight.layout.type != DType::q8_0) return nullptr;
+    const GroupLayout layout{.bits = code_bits(weight.layout), .group = 32, .scale_type = DType::f16};
+    return plain({layout, weight.rows, weight.cols, weight.codes, weight.scales, {}}, bias, precision);
+  }
+
   VocabularyWeights head() const override { return options_.head; }
   VocabularyWeights embedding() const override { return options_.embedding; }
   std::unique_ptr<const VocabularyPart> vocabulary_part(VocabularyWeights how,

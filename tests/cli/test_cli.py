@@ -839,7 +839,7 @@ class Gguf(CliTest):
         self.assertEqual(names, [f"split-{i + 1:05}-of-{len(names):05}.gguf" for i in range(len(names))])
         self.assertGreater(len(names), 1)
         self.assertTrue(self.json_of("verify", split, "--against", self.model)["hashes_compared"])
-        evaluated = self.json_of("eval", split, "--reference", whole, "--text", self.text, "--window", 128, "--windows", 2)
+        evaluated = self.json_of("eval", split, "--reference", whole, "--text", self.text, "--window", 128, "--windows", 2, "--simulate")
         self.assertEqual(evaluated["kl"]["max"], 0)
         command = ("quantize", self.model, *options, "--scheme", "GGUF:Q4_0", "--max-shard-size")
         self.assert_usage(run(*command, "much", "-o", self.folder / "bad"), "--max-shard-size")

@@ -35,6 +35,13 @@ TEST(GgufBlocks, RowsCanBeHadOneByOne) {
   EXPECT_EQ(std::memcmp(all.row(3), some.data(), 2 * 256 * sizeof(float)), 0);
 }
 
+TEST(GgufBlocks, DecodingIsTheReverseOfEncoding) {
+  for (const DType type : {DType::q4_0, DType::q8_0}) {
+    const GgufTensor tensor = random_gguf({type}, 7, 96, 5);
+    EXPECT_EQ(decode_gguf_blocks(tensor.layout, encode_gguf_blocks(tensor), 7, 96), tensor) << name_of(type);
+  }
+}
+
 TEST(GgufBlocksDeathTest, WhatABlockCannotHoldIsABrokenPromise) {
   GgufTensor code = random_gguf({DType::q4_0}, 2, 32, 3), scale = code, minima = code;
   GgufTensor sub_scale = random_gguf({DType::q4_k}, 1, 256, 4), sub_minimum = sub_scale;

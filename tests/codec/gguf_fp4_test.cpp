@@ -37,6 +37,27 @@ TEST(GgufFp4, TheReaderFindsTheValuesThatWereMeantBitForBit) {
   }
 }
 
+TEST(GgufFp4, DecodingIsTheReverseOfEncoding) {
+  for (const BlockScaled format : {BlockScaled::mxfp4, BlockScaled::nvfp4}) {
+    const Fp4Tensor tensor = some_tensor(format, 4);
+    EXPECT_EQ(decode_gguf_blocks(tensor.layout, encode_gguf_blocks(tensor), kRows, kCols, gguf_matrix_scale(tensor)), tensor);
+  }
+}
+
+TEST(GgufFp4, WhatOthersWriteIsDecodedOrLeft) {
+  const Fp4Layout layout{BlockScaled::mxfp4};
+  std::vector<std::byte> bytes(block_bytes(DType::mxfp4), std::byte{0x88});  // -0 everywhere, under 2^9
+  const auto zeros = decode_gguf_blocks(layout, bytes, 1, 32, 1);
+  ASSERT_TRUE(zeros);
+  EXPECT_EQ(zeros->codes, std::vector<E2m1>(32, 0));
+  bytes[0] = std::byte{255};
+  EXPECT_FALSE(decode_gguf_blocks(layout, bytes, 1, 32, 1));  // no number
+  const Fp4Tensor tensor = some_tensor(BlockScaled::nvfp4, 5);
+  for (const float scale : {0.0f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    EXPECT_FALSE(decode_gguf_blocks(tensor.layout, encode_gguf_blocks(tensor), kRows, kCols, scale)) << scale;
+  }
+}
+
 TEST(GgufFp4, TheGlobalScaleIsThePowerOfTwoBelowTheUsualOne) {
   for (const float largest : {1e-38f, 1e-6f, 0.0625f, 0.9999f, 1.0f, 5.25f, 2688.0f, 3e38f}) {
     const float usual = global_scale_of_maximum(largest), ours = gguf_global_scale(largest);

@@ -125,6 +125,10 @@ class Counting final : public PackedLinears {
                                       Precision precision) const override {
     return real_->plain(weight, bias, precision);
   }
+  std::unique_ptr<const Linear> plain(const GgufTensor& weight, std::span<const float> bias,
+                                      Precision precision) const override {
+    return real_->plain(weight, bias, precision);
+  }
   VocabularyWeights head() const override { return real_->head(); }
   VocabularyWeights embedding() const override { return real_->embedding(); }
   std::unique_ptr<const VocabularyPart> vocabulary_part(VocabularyWeights how,
