@@ -3,7 +3,7 @@
 
     bench/runtime.py --model DIR --out FOLDER [--llama-bench PATH --gguf Q4_0.gguf [...]] [--threads 1 2] [--rounds 5]
 
-Each round runs every contestant once, one after another (a prompt of --prompt tokens, --generate tokens one by one, --runs
+Files of llama.cpp are run by Neap too. Each round runs every contestant once, one after another (a prompt of --prompt tokens, --generate tokens one by one, --runs
 times each), so that what else goes on in the machine meets all of them. The table has medians over all runs of all rounds,
 the best run, the ratio of the medians to those of the first GGUF file (of the first contestant, if there is none), and the
 share of this machine's limits as `neap bench` measures them in each round: memory read for generation, products for the
@@ -79,6 +79,7 @@ def contestants(args):
     found = []
     if args.llama_bench:
         found = [Contestant("llama.cpp " + path.stem, path, peer=True) for path in args.gguf]
+        found += [Contestant(f"{path.stem}, the same file, int8", path, INT8) for path in args.gguf]
     return found + [Contestant(name, args.out / OURS[name][0], OURS[name][1]) for name in args.only]
 
 

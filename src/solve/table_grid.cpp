@@ -11,9 +11,31 @@ namespace neap {
 namespace {
 
 constexpr std::size_t kRowsPerTile = 16, kWidest = 256;  // of an array
-// Scales looked at: from this share of the one that fits the largest value, up to that share of it.
-constexpr float kSmallest = 0.5f, kLargest = 1.1f;
-constexpr std::size_t kCandidates = 16;
+// Scales looked at: from this share of the one that takes an array's largest value to the largest entry, up to a little
+// more than the one that takes it to the entry before: E2M1 has nothing between 6 and 4, where most may be better off.
+constexpr float kSmallest = 0.5f, kMargin = 1.1f;
+constexpr std::size_t kCandidates = 32;
+
+struct Entries {
+  float largest = 0, before = 0;  // by magnitude; of one side of one table
+
+  explicit Entries(const TableLayout& layout) {
+    for (const Table& table : layout.tables) {
+      look_at(table);
+      Table turned;
+      for (std::size_t e = 0; e < kTableEntries; ++e) turned[e] = -table[kTableEntries - 1 - e];
+      look_at(turned);
+    }
+  }
+
+ private:
+  void look_at(const Table& ascending) {
+    if (ascending.back() <= largest) return;
+    largest = ascending.back();
+    const auto other = std::find_if(ascending.rbegin(), ascending.rend(), [&](float entry) { return entry < largest; });
+    before = other != ascending.rend() && *other > 0 ? *other : largest;
+  }
+};
 
 // importance (value - nearest entry)^2 of each value; values already divided by the scale.
 NEAP_MULTIVERSION
@@ -34,16 +56,16 @@ class Array {
   Array(const TableLayout& layout, const float* weight, const float* importance, std::size_t count)
       : layout_(layout), weight_(weight), importance_(importance), count_(count) {}
 
-  std::int32_t best_scale() const {
-    float largest = 0, entry = 0;
+  std::int32_t best_scale(const Entries& entries) const {
+    float largest = 0;
     for (std::size_t i = 0; i < count_; ++i) largest = std::max(largest, std::abs(weight_[i]));
-    for (const Table& t : layout_.tables) entry = std::max({entry, std::abs(t.front()), std::abs(t.back())});
     if (largest == 0) return 0;
-    const auto at = [&](float share) {
-      const auto place = std::lower_bound(layout_.scales.begin(), layout_.scales.end(), share * largest / entry);
+    const auto at = [&](float scale) {
+      const auto place = std::lower_bound(layout_.scales.begin(), layout_.scales.end(), scale);
       return std::min<std::size_t>(place - layout_.scales.begin(), layout_.scales.size() - 1);
     };
-    const std::size_t first = at(kSmallest), last = at(kLargest), step = (last - first) / kCandidates + 1;
+    const std::size_t first = at(kSmallest * largest / entries.largest), last = at(kMargin * largest / entries.before),
+                      step = (last - first) / kCandidates + 1;
     std::int32_t best = 0;
     float least = std::numeric_limits<float>::infinity();
     for (std::size_t s = first; s <= last; s += step) {
@@ -138,8 +160,9 @@ void for_arrays(MatrixView<const float> weight, const TableLayout& layout, std::
 Matrix<std::int32_t> search_scales(MatrixView<const float> weight, const TableLayout& layout,
                                    std::span<const float> importance) {
   Matrix<std::int32_t> scales(weight.rows, layout.arrays(weight.cols));
+  const Entries entries(layout);
   for_arrays(weight, layout, importance,
-             [&](std::size_t r, std::size_t a, const Array& array) { scales(r, a) = array.best_scale(); });
+             [&](std::size_t r, std::size_t a, const Array& array) { scales(r, a) = array.best_scale(entries); });
   return scales;
 }
 

@@ -41,7 +41,8 @@ inline float scale_value(const TableLayout& layout, std::int32_t scale) {
 }
 
 // The scale of every array: least sum of importance_i (w_i - w^_i)^2 over the scales (of both signs, where mirrored)
-// near the one that takes the array's largest value to the tables' largest entry, each block rounded to its best table.
+// from half of the one that takes the array's largest value to the tables' largest entry to a little more than the one
+// that takes it to the entry before, each block rounded to its best table.
 // weight: (rows, cols), finite; importance: cols weights >= 0, or empty: all 1. Returns (rows, arrays). Parallel.
 Matrix<std::int32_t> search_scales(MatrixView<const float> weight, const TableLayout& layout,
                                    std::span<const float> importance);

@@ -72,7 +72,7 @@ class TableSolver {
 
   void search() {
     const Stopwatch watch;
-    scales_ = search_scales(by_input_, layout_, system_.conditional_gram());
+    scales_ = search_scales(by_input_, layout_, system_.importance());
     by_input_ = {};
     report_.grid = {watch.seconds(), 0};
   }
