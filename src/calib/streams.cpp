@@ -133,12 +133,11 @@ Matrix<float> Streams::ahead(Stage stage, const Block& reference, const Matrix<f
   return e;
 }
 
-// By token, 1 / rms of the residual stream once the undecided layer has added to it; 0 where all of it is 0.
-std::vector<float> Streams::token_weights(Stage stage, const Block& reference, std::size_t window) const {
-  const Stream& whole = *streams_.back();
-  const Matrix<float> h = input(whole, stage, reference, window);
+// By token, 1 / rms of a residual stream once the undecided layer has added to it; 0 where all of it is 0.
+std::vector<float> Streams::token_weights(Stage stage, const Block& reference, const Stream& stream, std::size_t window) const {
+  const Matrix<float> h = input(stream, stage, reference, window);
   auto r = Matrix<float>::unset(h.rows(), static_cast<std::size_t>(weights_.config().hidden));
-  whole.residual.load(window, r);
+  stream.residual.load(window, r);
   stage == Stage::attention_output ? add_attention(reference, h, r) : add_mlp(reference, h, r);
   std::vector<float> weights(r.rows());
   parallel_for((r.rows() + kRowsPerTile - 1) / kRowsPerTile, [&](std::size_t tile) {
@@ -162,7 +161,7 @@ GramPair Streams::statistics(Stage stage, const Block& reference, const Block& r
     check_finite(h, stage, runtime, w);
     Matrix<float> e = options_.reference ? ahead(stage, reference, h, stream, w) : Matrix<float>();
     if (options_.relative && writes_residual(stage)) {
-      const std::vector<float> weights = token_weights(stage, reference, w);
+      const std::vector<float> weights = token_weights(stage, reference, options_.reference ? *streams_.back() : stream, w);
       scale_rows(weights, h);
       scale_rows(weights, e);
     }

@@ -81,7 +81,7 @@ class Streams {
   };
   std::vector<std::size_t> window_rows() const;
   Matrix<float> input(const Stream& stream, Stage stage, const Block& block, std::size_t window) const;
-  std::vector<float> token_weights(Stage stage, const Block& reference, std::size_t window) const;
+  std::vector<float> token_weights(Stage stage, const Block& reference, const Stream& stream, std::size_t window) const;
   Matrix<float> ahead(Stage stage, const Block& reference, const Matrix<float>& inputs, const Stream& runtime,
                       std::size_t window) const;
   void check_finite(const Matrix<float>& values, Stage stage, const Block& block, std::size_t window) const;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/parallel.h"
 #include "neap/check.h"
 
 namespace neap {
@@ -58,14 +59,16 @@ std::optional<Fp4Tensor> decode_gguf_blocks(const Fp4Layout& layout, std::span<c
   Fp4Tensor tensor{layout, rows, cols, std::vector<E2m1>(static_cast<std::size_t>(rows * cols)),
                    std::vector<std::uint8_t>(static_cast<std::size_t>(rows * cols / group)), 1 / matrix_scale};
   if (!usable_global_scale(layout, tensor.global_scale)) return {};
-  const auto* from = reinterpret_cast<const std::uint8_t*>(bytes.data());
-  E2m1* codes = tensor.codes.data();
-  std::uint8_t* scale = tensor.scales.data();
-  for (std::int64_t b = 0; b < rows * cols / block; ++b) {
-    scale = std::copy_n(from, block / group, scale);
-    from += block / group;
-    for (std::int64_t g = 0; g < block; g += group, codes += group, from += group / 2) take_group(from, group / 2, codes);
-  }
+  parallel_for(static_cast<std::size_t>(rows), [&](std::size_t r) {
+    const auto* from = reinterpret_cast<const std::uint8_t*>(bytes.data()) + r * (bytes.size() / static_cast<std::size_t>(rows));
+    E2m1* codes = tensor.codes.data() + static_cast<std::int64_t>(r) * cols;
+    std::uint8_t* scale = tensor.scales.data() + static_cast<std::int64_t>(r) * (cols / group);
+    for (std::int64_t b = 0; b < cols / block; ++b) {
+      scale = std::copy_n(from, block / group, scale);
+      from += block / group;
+      for (std::int64_t g = 0; g < block; g += group, codes += group, from += group / 2) take_group(from, group / 2, codes);
+    }
+  });
   const auto usable = [&](std::uint8_t bits) { return usable_scale(layout, bits); };
   if (!std::all_of(tensor.scales.begin(), tensor.scales.end(), usable)) return {};
   return tensor;

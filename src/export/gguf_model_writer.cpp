@@ -292,8 +292,8 @@ class GgufOutput final : public ModelOutput {
   void copy(const Entry& entry) {
     const Checkpoint& checkpoint = weights_.checkpoint();
     if (entry.layout) return round(entry);
-    if (checkpoint.gguf()) return stream(entry, checkpoint.info(entry.spec.name));
     if (entry.spec.name == kRopeFactors) return put_rope_factors(entry);
+    if (checkpoint.gguf()) return stream(entry, checkpoint.info(entry.spec.name));
     const TensorInfo& info = checkpoint.info(entry.source);
     if (entry.spec.shape.size() < 2) {
       const std::vector<float> values = checkpoint.read(info);
@@ -317,9 +317,10 @@ class GgufOutput final : public ModelOutput {
   }
 
   void put_rope_factors(const Entry& entry) {
-    std::vector<float> factors;
-    for (std::size_t i = 0; i < static_cast<std::size_t>(entry.spec.shape[0]); ++i) {
-      factors.push_back(static_cast<float>(llama3_divisor(weights_.config(), weights_.config().rope_scaling, i)));
+    const ModelConfig& config = weights_.config();
+    std::vector<float> factors = config.rope_factors;  // of a GGUF
+    for (std::size_t i = factors.size(); i < static_cast<std::size_t>(entry.spec.shape[0]); ++i) {
+      factors.push_back(static_cast<float>(llama3_divisor(config, config.rope_scaling, i)));
     }
     put(entry, std::as_bytes(std::span(factors)));
   }

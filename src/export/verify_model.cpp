@@ -85,13 +85,21 @@ class Verification {
     same("key-value heads", a.kv_heads, b.kv_heads);
     same("head size", a.head_dim, b.head_dim);
     same("positions", a.max_positions, b.max_positions);
+    same("biases of q, k and v", a.qkv_bias, b.qkv_bias);
+    same("biases of o_proj", a.output_bias, b.output_bias);
+    same("biases of the MLP", a.mlp_bias, b.mlp_bias);
+    same("norms of q and k", a.qk_norm, b.qk_norm);
     near("norm epsilon", a.norm_epsilon, b.norm_epsilon);
     near("rope theta", a.rope_theta, b.rope_theta);
     const bool huggingface = !ours_.checkpoint().gguf() && !theirs_->checkpoint().gguf();
     if (huggingface && a.family != b.family) fail("model_type", "not the source's", b.family, a.family);
     if (huggingface && a.rope_scaling != b.rope_scaling) fail("rope_scaling", "not the source's");
     for (std::size_t i = 0; i < a.switches.size(); ++i) {
-      if (a.switches[i].rope != b.switches[i].rope) fail("model.layers." + std::to_string(i), "has rope where the source has none, or the other way round");
+      const std::string layer = "model.layers." + std::to_string(i);
+      if (a.switches[i].rope != b.switches[i].rope) fail(layer, "has rope where the source has none, or the other way round");
+      if (huggingface && a.switches[i].window != b.switches[i].window) {
+        fail(layer, "sees another window than the source's", std::to_string(b.switches[i].window), std::to_string(a.switches[i].window));
+      }
     }
   }
 
@@ -176,6 +184,7 @@ class Verification {
   }
 
   void compare_vectors(const std::string& name, bool movable, const std::vector<float>& ours, const std::vector<float>& theirs) {
+    NEAP_CHECK(!theirs_ || theirs.size() == ours.size());
     Sums sums;
     add(name, 0, {ours.data(), 1, ours.size()}, {theirs.data(), theirs.empty() ? 0u : 1u, theirs.size()}, sums);
     judge("", name, false, movable, sums);

@@ -262,16 +262,21 @@ void OutputDirectory::commit_files() {
   for (const auto& entry : fs::directory_iterator(folder_)) names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end(), [&](const auto& a, const auto& b) { return std::pair(a == main, a) < std::pair(b == main, b); });
   NEAP_CHECK(!names.empty() && names.back() == main);
-  std::vector<std::string> moved;
+  struct Move {
+    std::string from, to;
+    bool swapped;  // what stood at `to` is at `from`
+  };
+  std::vector<Move> moved;
   for (const std::string& name : names) {
     NEAP_CHECK(name.starts_with(main));
     const std::string from = folder_ + "/" + name, to = parent + "/" + name;
-    const int error = !overwrite_ ? rename_new(from, to) : rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
+    const bool replaces = overwrite_ && fs::exists(fs::symlink_status(to));
+    const int error = replaces ? swap_names(from, to) : rename_new(from, to);
     if (error == 0) {
-      moved.push_back(to);
+      moved.push_back({from, to, replaces});
       continue;
     }
-    for (const std::string& file : moved) remove_quietly(file);
+    for (const Move& move : moved) move.swapped ? (void)swap_names(move.from, move.to) : remove_quietly(move.to);
     if (error == EEXIST) throw Error(ErrorCode::argument, "exists already", {.file = to});
     fail("cannot create", to, error);
   }

@@ -33,6 +33,12 @@ std::uint64_t block_elements(const ModelConfig& config) {
   return count;
 }
 
+std::uint64_t bytes_of(const Block& block) {
+  std::uint64_t bytes = 0;
+  for (const auto& linear : block.linears) bytes += linear->cost().bytes;
+  return bytes;
+}
+
 // Every module's inputs alike, with scales per token.
 InputCoder same_for_all(BlockScaled format, const Weights& weights) {
   const BlockScaledInputs inputs{format, usual_group(format)};
@@ -128,17 +134,26 @@ LoadedModel::LoadedModel(Weights weights, const LoadOptions& options)
       final_norm_(weights_.final_norm()) {
   const std::uint64_t bytes =
       operand_bytes(precision_ == Precision::f32 ? Operand::f32 : bf16_operand());
-  const std::uint64_t block = bytes * block_elements(config());
   const std::uint64_t vocabulary = elements({config().vocabulary, config().hidden});
   // Packed tables take a byte an element at most, but for scales.
-  const std::uint64_t embedding = embedding_weights() == VocabularyWeights::stored ? 0 : vocabulary;
-  const std::uint64_t head = one_table() ? 0 : bytes * vocabulary;
+  const auto table = [&](VocabularyWeights kind, std::uint64_t stored) {
+    return kind == VocabularyWeights::stored ? stored * vocabulary : vocabulary;
+  };
+  const std::uint64_t embedding = table(embedding_weights(), 0);
+  const std::uint64_t head = one_table() ? 0 : table(head_weights(), bytes);
+  auto first = packed_ ? read_block(0) : nullptr;  // what is packed says how large it is
+  const std::uint64_t block = first ? bytes_of(*first) : bytes * block_elements(config());
   std::uint64_t budget = options.max_memory > 0 ? options.max_memory : half_of_memory();
   budget -= std::min(budget, embedding);
   const std::uint64_t blocks = block * static_cast<std::uint64_t>(config().layers);
   keeps_blocks_ = blocks <= budget;
   const std::uint64_t left = keeps_blocks_ ? budget - blocks : budget - std::min(budget, block);
   keeps_head_ = head <= left;
+  if (keeps_blocks_) blocks_[0] = std::move(first);
+}
+
+std::unique_ptr<const Block> LoadedModel::read_block(std::size_t index) const {
+  return std::make_unique<const Block>(weights_.block(static_cast<std::int64_t>(index), precision_, inputs_, packed_.get()));
 }
 
 void LoadedModel::visit_blocks(const std::function<void(const Block&)>& visit) {
@@ -147,8 +162,7 @@ void LoadedModel::visit_blocks(const std::function<void(const Block&)>& visit) {
       visit(*blocks_[i]);
       continue;
     }
-    auto block = std::make_unique<Block>(weights_.block(static_cast<std::int64_t>(i), precision_, inputs_,
-                                                       packed_.get()));
+    auto block = read_block(i);
     visit(*block);
     if (keeps_blocks_) blocks_[i] = std::move(block);
   }

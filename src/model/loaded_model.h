@@ -45,6 +45,7 @@ class LoadedModel final : public LanguageModel {
   bool keeps_head() const { return keeps_head_; }
 
  private:
+  std::unique_ptr<const Block> read_block(std::size_t index) const;
   const RopeTable& rope(std::size_t positions);
   VocabularyWeights head_weights() const { return packed_ ? packed_->head() : VocabularyWeights::stored; }
   VocabularyWeights embedding_weights() const {

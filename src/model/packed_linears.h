@@ -29,7 +29,9 @@ class PackedLinears {
   virtual std::unique_ptr<const Linear> coded(const LobcqTensor& weight, const Codebooks& codebooks,
                                               std::span<const float> bias,
                                               const InputEncoder& inputs) const = 0;
-  // On inputs that are not encoded, in a model of that precision.
+  // Whether any layer on inputs that are not encoded runs packed in a model of that precision.
+  virtual bool takes(Precision precision) const = 0;
+  // On such inputs, in a model of that precision.
   virtual std::unique_ptr<const Linear> plain(const LobcqTensor& weight, const Codebooks& codebooks,
                                               std::span<const float> bias,
                                               Precision precision) const = 0;

@@ -187,30 +187,29 @@ bool Weights::interleaved(Role role) const {
   return gguf_ && family_->gguf_interleaved_rope && (role == Role::q || role == Role::k);
 }
 
+// Rows move whole, with their blocks.
+std::vector<std::byte> Weights::bytes_in_our_order(const StoredTensor& tensor, Role role) const {
+  std::vector<std::byte> bytes(tensor.bytes.begin(), tensor.bytes.end());
+  const auto rows = static_cast<std::size_t>(tensor.info.shape[0]);
+  if (interleaved(role)) undo_interleaving(MatrixView(bytes.data(), rows, bytes.size() / rows), static_cast<std::size_t>(config_.head_dim));
+  return bytes;
+}
+
 std::optional<QuantizedWeight> Weights::gguf_weight(std::int64_t layer, Role role) const {
   const std::string module = file_name(layer, role_names(role));
   const StoredTensor tensor = stored(module + ".weight");
-  const std::int64_t rows = tensor.info.shape[0], cols = tensor.info.shape[1];
-  std::vector<std::byte> copy;
-  std::span<const std::byte> bytes = tensor.bytes;
-  if (interleaved(role)) {  // rows move whole, with their blocks
-    copy.assign(bytes.begin(), bytes.end());
-    const auto count = static_cast<std::size_t>(rows);
-    undo_interleaving(MatrixView(copy.data(), count, copy.size() / count), static_cast<std::size_t>(config_.head_dim));
-    bytes = copy;
-  }
-  const auto decoded = [&]() -> std::optional<QuantizedWeight> {
-    switch (tensor.info.type) {
-      case DType::q4_0:
-      case DType::q8_0: return decode_gguf_blocks(GgufLayout{tensor.info.type}, bytes, rows, cols);
-      case DType::mxfp4: return decode_gguf_blocks(Fp4Layout{BlockScaled::mxfp4}, bytes, rows, cols, 1);
-      case DType::nvfp4: return decode_gguf_blocks(Fp4Layout{BlockScaled::nvfp4}, bytes, rows, cols, gguf_scale(module));
-      default: return {};
-    }
+  const auto decode = [&](const auto& layout, auto... scale) -> std::optional<QuantizedWeight> {
+    auto weight = decode_gguf_blocks(layout, bytes_in_our_order(tensor, role), tensor.info.shape[0], tensor.info.shape[1], scale...);
+    checkpoint_.release(tensor.info);
+    return weight;
   };
-  std::optional<QuantizedWeight> weight = decoded();
-  checkpoint_.release(tensor.info);
-  return weight;
+  switch (tensor.info.type) {
+    case DType::q4_0:
+    case DType::q8_0: return decode(GgufLayout{tensor.info.type});
+    case DType::mxfp4: return decode(Fp4Layout{BlockScaled::mxfp4}, 1.0f);
+    case DType::nvfp4: return decode(Fp4Layout{BlockScaled::nvfp4}, gguf_scale(module));
+    default: return {};
+  }
 }
 
 Matrix<float> Weights::weight(std::int64_t layer, Role role) const {
@@ -256,7 +255,7 @@ std::unique_ptr<const Linear> Weights::linear(std::int64_t layer, Role role, Pre
     return packed ? packed->coded(codes, weight_codebooks_, added, *encoder)
                   : make_coded_linear(codes, weight_codebooks_, added, std::move(*encoder));
   }
-  if (packed && !coding) {
+  if (packed && !coding && packed->takes(precision)) {
     if (auto made = plain_linear(layer, role, precision, *packed)) return made;
   }
   auto dense = make_dense_linear(weight(layer, role), bias(layer, role), precision);

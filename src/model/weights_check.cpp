@@ -84,7 +84,7 @@ void Weights::check_tensor(const std::string& name, const Shape& shape, Names& k
   const TensorInfo& tensor = checkpoint_.info(name);
   if (tensor.shape != shape)
     wrong_tensor(tensor, "wrong shape", to_string(shape), to_string(tensor.shape));
-  if (!holds_floats(tensor.type))
+  if (!holds_floats(tensor.type) || (shape.size() < 2 && block_elements(tensor.type) > 1))
     throw Error(ErrorCode::unsupported, "weights of this type cannot be read",
                 {.file = tensor.file, .tensor = name, .found = std::string(name_of(tensor.type))});
   known.insert(name);

@@ -182,6 +182,10 @@ class Kernels final : public PackedLinears {
     return make_linear(PackedLobcq(weight, codebooks), bias, LobcqCoding{inputs});
   }
 
+  bool takes(Precision precision) const override {
+    return options_.int8_inputs || precision == Precision::bf16;
+  }
+
   std::unique_ptr<const Linear> plain(const LobcqTensor& weight, const Codebooks& codebooks,
                                       std::span<const float> bias,
                                       Precision precision) const override {
@@ -223,10 +227,6 @@ class Kernels final : public PackedLinears {
   }
 
  private:
-  bool takes(Precision precision) const {
-    return options_.int8_inputs || precision == Precision::bf16;
-  }
-
   template <class Packed>
   std::unique_ptr<const Linear> plain_linear(Packed weights, std::span<const float> bias) const {
     return options_.int8_inputs ? int8_linear(std::move(weights), bias)

@@ -109,6 +109,7 @@ class Candidates {
   }
 
   void with_sub_scale() {
+    if (!(q_.steep > 0)) return;  // every code is the zero: any scale does
     const float level = grid_.super_blocks.scales(row_, block_);
     for (const int sub : neighbours(scale_for(q_, scale_, 0) / level, 1, grid_.highest_sub_scale())) {
       list_.push_back({level * static_cast<float>(sub), zero_, sub});

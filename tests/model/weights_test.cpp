@@ -89,6 +89,20 @@ std::string nvfp4_gguf(const std::string& path, const std::vector<TensorSpec>& s
   return writer.first_file();
 }
 
+TEST(Weights, ANormInABlockTypeIsRefused) {
+  const test::TempFolder folder;
+  const Checkpoint source = Checkpoint::open(NEAP_GOLDEN_DIR "/gguf/llama2.gguf");
+  std::vector<TensorSpec> specs;
+  for (const TensorInfo& tensor : source.tensors()) specs.push_back({tensor.name, tensor.name == "blk.0.attn_norm.weight" ? DType::q8_0 : tensor.type, tensor.shape});
+  GgufWriter writer(folder / "norm", source.gguf()->metadata(), specs);
+  for (const TensorInfo& tensor : source.tensors()) {
+    const std::vector<std::byte> blocks(2 * block_bytes(DType::q8_0));
+    writer.write(tensor.name, tensor.name == "blk.0.attn_norm.weight" ? std::span(blocks) : source.bytes(tensor));
+  }
+  writer.finish();
+  EXPECT_ERROR(weights_of(Checkpoint::open(writer.first_file())), ErrorCode::unsupported, "blk.0.attn_norm.weight");
+}
+
 TEST(Weights, AMatrixInNvfp4IsMultipliedByItsScale) {
   const test::TempFolder folder;
   const auto open = [&](const std::string& name, const std::vector<TensorSpec>& scales, float scale) {

@@ -88,6 +88,19 @@ TEST_F(SeveralTest, EachHasTheBytesThatItWouldHaveAlone) {
   }
 }
 
+// Without a full-precision stream each output has a residual stream of its own alone.
+TEST_F(SeveralTest, EachHasTheBytesThatItWouldHaveAloneWithoutAReference) {
+  QuantizeOptions first = options("a");
+  first.recipe.target_mix = 1;
+  const OtherOutput o = other(first, "b", Scheme::integer, 5);
+  quantize_all(Checkpoint::open(source_), first, {o});
+  alone(first, o, "alone-b");
+  first.output = folder_ / "alone-a";
+  quantize(Checkpoint::open(source_), first);
+  EXPECT_EQ(weights(folder_ / "a"), weights(folder_ / "alone-a"));
+  EXPECT_EQ(weights(o.output), weights(folder_ / "alone-b"));
+}
+
 TEST_F(SeveralTest, OneGridInTwoFormatsIsDecidedOnce) {
   QuantizeOptions first = options("plain");
   first.recipe.ignore = {"re:.*(gate|up|down)_proj"};

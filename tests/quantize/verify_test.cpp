@@ -9,6 +9,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "model/editable_model.h"
 #include "neap/quantize.h"
 #include "support/expect_error.h"
 #include "support/tiny_model.h"
@@ -104,6 +105,17 @@ TEST_P(VerifyTest, WhatWasExportedIsWholeAndNearItsSource) {
   }
   EXPECT_EQ(matrices, report.quantized);
   EXPECT_EQ(report.worst.size(), 5u);
+}
+
+TEST(Verify, BiasesThatOneOfTheModelsLacksAreNoticed) {
+  test::EditableModel with("llama-bias"), without("llama-bias");
+  without.config["attention_bias"] = false;
+  without.config["mlp_bias"] = false;
+  std::erase_if(without.tensors, [](const auto& tensor) { return tensor.first.ends_with("_proj.bias"); });
+  const Checkpoint one = with.open(), other = without.open();
+  EXPECT_ERROR(verify(one, &other, {.tokens = 0}), ErrorCode::data, "biases of q, k and v");
+  EXPECT_ERROR(verify(other, &one, {.tokens = 0}), ErrorCode::data, "biases of q, k and v");
+  EXPECT_NO_THROW(verify(one, &one, {.tokens = 0}));
 }
 
 TEST_P(VerifyTest, FlippedBitsAreNoticedAnywhere) {

@@ -69,6 +69,17 @@ TEST_F(PackedGguf, GivesWhatItsWeightsGiveWhenDecoded) {
   }
 }
 
+TEST_F(PackedGguf, BlocksAreKeptWherePackedOnesFit) {
+  const Checkpoint checkpoint = rounded(GgufMix::q8_0);
+  const std::uint64_t all = run_of(checkpoint, {.precision = Precision::bf16, .packed = packed_linears()}).weight_bytes;
+  const auto keeps = [&](std::uint64_t memory) {
+    const LoadOptions options{.precision = Precision::bf16, .max_memory = memory, .packed = packed_linears()};
+    return LoadedModel(Weights(checkpoint, read_config(checkpoint)), options).keeps_blocks();
+  };
+  EXPECT_TRUE(keeps(all));
+  EXPECT_FALSE(keeps(all - 1));
+}
+
 TEST_F(PackedGguf, TypesWithoutAKernelAreDecoded) {
   const Checkpoint checkpoint = rounded(GgufMix::iq4_nl);
   const Pass decoded = run_of(checkpoint, {.precision = Precision::f32});

@@ -113,6 +113,7 @@ class Counting final : public PackedLinears {
                                       std::span<const float> bias, const InputEncoder& inputs) const override {
     return real_->coded(weight, codebooks, bias, inputs);
   }
+  bool takes(Precision precision) const override { return real_->takes(precision); }
   std::unique_ptr<const Linear> plain(const LobcqTensor& weight, const Codebooks& codebooks,
                                       std::span<const float> bias, Precision precision) const override {
     return real_->plain(weight, codebooks, bias, precision);
