@@ -20,8 +20,9 @@ namespace {
 
 constexpr char kFooter[] =
     "A line is a message. Ctrl-C stops an answer, which stays in the conversation as far as it came;\n"
-    "Ctrl-D, or Ctrl-C where a message is awaited, ends. /clear begins anew. What the model has read\n"
-    "stays in its cache: a turn costs the tokens that are new. -v tells how many that are.\n"
+    "Ctrl-D, or Ctrl-C where a message is awaited, ends, and so does /exit. /clear begins anew. What\n"
+    "the model has read stays in its cache: a turn costs the tokens that are new. -v tells how many\n"
+    "that are.\n"
     "\n"
     "The conversation is written as the model's own chat template has it, exactly, or not at all:\n"
     "where Neap refuses a template, --chat-template takes another one.\n"
@@ -142,8 +143,11 @@ class Chat {
       interrupts = 0;
       const auto line = lines_.next();
       if (!line) break;
+      if (*line == "/exit" || *line == "/quit") break;
       if (*line == "/clear") {
         messages_.clear();
+      } else if (*line == "/help") {
+        console_.log().info("/clear forgets the conversation; /exit ends it, as the end of the input does");
       } else if (!line->empty()) {
         answer(*line);
       }

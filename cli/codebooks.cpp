@@ -162,6 +162,10 @@ void run(FitCommand& c, Console& console) {
   }
   c.options.threads = c.common.threads;
   c.options.progress = console.progress();
+  for (const std::string& output : {c.output, c.plot}) {
+    require_not_read(output, c.models);
+    require_not_read(output, c.options.calibration.files);
+  }
   const CodebookReport report = make_codebooks(models, c.options);
   console.clear_progress();
   if (!c.output.empty()) save_codebooks(report.set, c.output);

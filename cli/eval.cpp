@@ -143,6 +143,8 @@ class Evaluation {
     if (!c_.logit_file.empty() && mode_ != PerplexityMode::llamacpp) {
       throw Error(ErrorCode::argument, "--save-logits", {.expected = "--ppl-mode llamacpp", .found = c_.mode_name});
     }
+    require_not_read(c_.logit_file, {c_.model, c_.reference, c_.tasks});
+    require_not_read(c_.logit_file, c_.texts);
     std::vector<ChoiceTask> tasks;  // first, because a bad file should cost no time
     if (!c_.tasks.empty()) tasks = read_choice_tasks(c_.tasks);
     ours_.emplace(c_.model);

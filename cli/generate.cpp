@@ -153,6 +153,7 @@ std::vector<TokenId> prompt_ids(const GenerateCommand& c, const std::string& pro
 }
 
 void write_self_text(const GenerateCommand& c, Console& console) {
+  require_not_read(c.self_text, {c.model});
   const auto checkpoint = Checkpoint::open(c.model);
   const auto tokenizer = Tokenizer::open(checkpoint);
   const auto model = load_model(checkpoint, c.load_options());

@@ -65,6 +65,8 @@ std::string json_of(const ImatrixReport& r, const std::string& output) {
 void run(ImatrixCommand& c, Console& console) {
   c.options.threads = c.common.threads;
   c.options.progress = console.progress();
+  require_not_read(c.options.output, {c.model});
+  require_not_read(c.options.output, c.options.calibration.files);
   const ImatrixReport report = make_imatrix(Checkpoint::open(c.model), c.options);
   console.clear_progress();
   if (c.common.json) return console.print(json_of(report, c.options.output));

@@ -98,7 +98,11 @@ int main(int argc, char** argv) {
   Console console(command_line(argc, argv));
   try {
     std::vector<std::string> arguments = hyphenate(argc, argv);
-    if (arguments.empty()) return usage_error(program, "no command given");
+    if (arguments.empty()) {
+      fmt::print(stderr, "{}", program.help());
+      return kUsage;
+    }
+    if (arguments[0] == "help") std::rotate(arguments.begin(), arguments.begin() + 1, arguments.end()), arguments.back() = "--help";
     const auto named = [&](const Command& c) { return c.app->get_name() == arguments[0]; };
     if (!arguments[0].starts_with('-') && std::none_of(commands.begin(), commands.end(), named)) {
       return usage_error(program, "no such command: " + arguments[0]);

@@ -6,11 +6,13 @@
 #include <cctype>
 #include <charconv>
 #include <cstdlib>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 #include <vector>
 
+#include "neap/error.h"
 #include "neap/isa.h"
 
 namespace neap::cli {
@@ -82,7 +84,7 @@ void add_quiet_options(CLI::App& command, CommonOptions& options) {
       ->type_name("T")
       ->capture_default_str();
   command.add_flag("-v,--verbose", options.verbosity, "say more; -vv: all there is to say");
-  command.add_flag("-q,--quiet", options.quiet, "no progress, warnings and errors only");
+  command.add_flag("-q,--quiet", options.quiet, "no progress; warnings, errors and the result only");
 }
 
 void add_common(CLI::App& command, CommonOptions& options, const std::string& json) {
@@ -205,6 +207,14 @@ CLI::Option* add_max_shard_size(CLI::App& command, std::optional<std::uint64_t>&
                   "tensors' bytes in a file at most, such as 2G; what does not fit\n"
                   "goes to further files, numbered as the engines expect it\n")
       ->default_str("5G; a GGUF is one file");
+}
+
+void require_not_read(const std::string& output, const std::vector<std::string>& inputs) {
+  for (const std::string& input : inputs) {
+    std::error_code neither;
+    if (output.empty() || input.empty() || !std::filesystem::equivalent(output, input, neither)) continue;
+    throw Error(ErrorCode::argument, "would be written over what is read", {.file = output, .found = input});
+  }
 }
 
 std::string size_text(std::uint64_t bytes) {

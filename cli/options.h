@@ -46,6 +46,9 @@ CLI::Option* add_base_model(CLI::App& command, std::string& base_model);
 CLI::Option* add_max_memory(CLI::App& command, std::uint64_t& bytes);
 CLI::Option* add_max_shard_size(CLI::App& command, std::optional<std::uint64_t>& bytes);
 
+// A file that is about to be written is none of those that were read: Error(argument). Empty names are passed over.
+void require_not_read(const std::string& output, const std::vector<std::string>& inputs);
+
 // "98.4 MB", "1.2 GB": powers of 1000, as disks and downloads are sold.
 std::string size_text(std::uint64_t bytes);
 // "134,515,008"

@@ -47,6 +47,7 @@ void run(VerifyCommand& c, Console& console) {
   std::optional<Checkpoint> source;
   if (!c.against.empty()) source = Checkpoint::open(c.against);
   if (!c.text.empty()) c.options.text = read_text(c.text);
+  if (!c.text.empty() && c.options.text.empty()) throw Error(ErrorCode::data, "no text", {.file = c.text});
   c.options.threads = c.common.threads;
   c.options.progress = console.progress();
   const VerifyReport report = verify(output, source ? &*source : nullptr, c.options);
@@ -70,7 +71,7 @@ std::string describe(const VerifyReport& r) {
     text += line("  " + kind.name, fmt::format("{} off the source's weights, worst {}: {}", percent(kind.mean), percent(kind.worst.error), kind.worst.module));
   }
   if (r.divergence) {
-    text += line("  predictions", fmt::format("KL {:.4f} +/- {:.4f} nats, same likeliest token {:.1f} %, perplexity {:.2f} for {:.2f} ({} tokens)",
+    text += line("  predictions", fmt::format("KL {:.4f} +/- {:.4f} nats, same likeliest token {:.1f} %, perplexity {:.2f}, the source's {:.2f} ({} tokens)",
                                               r.divergence->kl.mean, r.divergence->kl.error, 100 * r.divergence->same_top.mean,
                                               r.perplexity, r.divergence->reference.value, r.predicted));
   } else if (r.predicted > 0) {
@@ -84,7 +85,7 @@ Command make_verify(CLI::App& program) {
   auto command = std::make_shared<VerifyCommand>();
   CLI::App* app = program.add_subcommand("verify", "Check an output: whole, as exported, near its source");
   add_model(*app, command->model);
-  app->add_option("--against", command->against, "the model that it was made from")->type_name("MODEL");
+  CLI::Option* against = app->add_option("--against", command->against, "the model that it was made from")->type_name("MODEL");
   app->add_option("--text", command->text, "text to predict; only its beginning is")
       ->type_name("FILE")
       ->default_str("a page that Neap brings");
@@ -94,6 +95,7 @@ Command make_verify(CLI::App& program) {
       ->capture_default_str();
   app->add_option("--max-kl", command->options.max_kl, "fail where KL from the source is more")
       ->check(CLI::Range(0.0, 1e6))
+      ->needs(against)
       ->type_name("NATS")
       ->default_str("any will do");
   add_common(*app, command->common, "print one JSON object instead of text");

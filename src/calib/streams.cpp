@@ -101,11 +101,11 @@ void Streams::check_finite(const Matrix<float>& values, Stage stage, const Block
                            std::size_t window) const {
   const std::size_t row = first_non_finite_row(values);
   if (row == values.rows()) return;
+  const bool head = block.index == weights_.config().layers;  // lent to head_statistics
+  const std::string what = head ? "input of the head" : std::string(name_of(stage)) + " of block " + std::to_string(block.index);
   throw Error(ErrorCode::data,
-              "NaN or infinity in the " + std::string(name_of(stage)) + " of block " +
-                  std::to_string(block.index) + ", calibration window " + std::to_string(window) +
-                  ", token " + std::to_string(row),
-              {.tensor = module_name(block.index, roles_of(stage).front())});
+              "NaN or infinity in the " + what + ", calibration window " + std::to_string(window) + ", token " + std::to_string(row),
+              {.tensor = head ? "lm_head" : module_name(block.index, roles_of(stage).front())});
 }
 
 // E of one window: what the full-precision streams are ahead of the run-time ones.

@@ -1,6 +1,7 @@
 #include <nlohmann/json.hpp>
 #include <xxhash.h>
 
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 
@@ -15,9 +16,9 @@ using Json = nlohmann::json;
 
 std::string read_file(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
-  if (!in) throw Error(ErrorCode::io, "cannot open calibration file", {.file = path});
+  if (!in || std::filesystem::is_directory(path)) throw Error(ErrorCode::io, "cannot open the text", {.file = path});
   std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-  if (in.bad()) throw Error(ErrorCode::io, "cannot read calibration file", {.file = path});
+  if (in.bad()) throw Error(ErrorCode::io, "cannot read the text", {.file = path});
   return text;
 }
 
@@ -153,7 +154,7 @@ TokenWindows read_windows(const std::vector<std::string>& files, const Tokenizer
   packer.close();
   const auto found = static_cast<std::int64_t>(result.windows.size());
   const std::string name = files.size() == 1 ? files.front() : "the calibration files";
-  if (found == 0) throw Error(ErrorCode::data, "no text to calibrate on", {.file = name});
+  if (found == 0) throw Error(ErrorCode::data, "no text in it", {.file = name});
   const bool last_is_short = static_cast<std::int64_t>(result.windows.back().size()) < length;
   if (samples > 0 && found < samples + (last_is_short && found == samples ? 1 : 0)) {
     throw Error(ErrorCode::data, "too little calibration text",

@@ -282,7 +282,10 @@ class Verification {
   void predict() {
     EvalWindow window;
     window.tokens = tokens_or_note();
-    if (window.tokens.empty() || options_.tokens <= 0) return;
+    if (window.tokens.empty() || options_.tokens <= 0) {
+      if (options_.max_kl > 0) fail("", "KL divergence cannot be measured without a token to predict", "at most " + std::to_string(options_.max_kl) + " nats");
+      return;
+    }
     const std::int64_t most = std::min(options_.tokens, ours_.config().max_positions);
     window.tokens.resize(std::min(window.tokens.size(), static_cast<std::size_t>(most)));
     if (window.tokens.size() < 2) throw Error(ErrorCode::data, "too little text to predict", {.expected = "2 tokens at least", .found = std::to_string(window.tokens.size())});

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <set>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -130,15 +131,31 @@ std::vector<std::string> companions_of(const std::string& path) {
   return found;
 }
 
+Error exists_already(const std::string& path) {
+  return Error(ErrorCode::argument, "exists already", {.file = path, .expected = "another name, or --overwrite"});
+}
+
 void check_target_file(const std::string& path, bool overwrite) {
   std::vector<std::string> there = companions_of(path);
   if (fs::exists(fs::symlink_status(path))) there.push_back(path);
   if (there.empty()) return;
-  if (!overwrite) throw Error(ErrorCode::argument, "exists already", {.file = there.back()});
+  if (!overwrite) throw exists_already(there.back());
   for (const std::string& name : there) {
     if (fs::is_regular_file(fs::symlink_status(name)) && (name != path || is_gguf(path))) continue;
     throw Error(ErrorCode::argument, "is not what such an output replaces", {.file = name});
   }
+}
+
+// A model's folder, or an empty one, and nothing in it that no model has; not the one that somebody works in.
+bool is_replaceable(const std::string& folder) {
+  static const std::set<std::string> kOfModels = {".json", ".safetensors", ".gguf", ".md", ".jinja", ".model"};
+  if (fs::equivalent(folder, fs::current_path())) return false;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const fs::path& path = entry.path();
+    if (!fs::is_regular_file(entry.symlink_status())) return false;
+    if (!kOfModels.contains(path.extension().string()) && path.filename() != "merges.txt") return false;
+  }
+  return fs::is_empty(folder) || fs::exists(folder + "/config.json") || holds_gguf(folder);
 }
 
 // Replacing is for models; anything else at that place is more likely a slip of the pen.
@@ -148,14 +165,10 @@ void check_target(const std::string& path, bool overwrite) {
     if (errno == ENOENT) return;
     fail("cannot look at", path, errno);
   }
-  if (!overwrite) throw Error(ErrorCode::argument, "exists already", {.file = path});
-  std::error_code error;
-  const bool model = S_ISDIR(status.st_mode) &&
-                     (fs::is_empty(path, error) || fs::exists(path + "/config.json", error) || holds_gguf(path));
-  if (!model || error) {
-    throw Error(ErrorCode::argument, "is not a model's directory, and will not be replaced",
-                {.file = path});
-  }
+  if (!overwrite) throw exists_already(path);
+  if (S_ISDIR(status.st_mode) && is_replaceable(path)) return;
+  throw Error(ErrorCode::argument, "is not a model's directory, and will not be replaced",
+              {.file = path, .expected = "a model and nothing besides"});
 }
 
 // Both return an errno, or 0. Not every file system knows the flags of renameat2.
@@ -277,7 +290,7 @@ void OutputDirectory::commit_files() {
       continue;
     }
     for (const Move& move : moved) move.swapped ? (void)swap_names(move.from, move.to) : remove_quietly(move.to);
-    if (error == EEXIST) throw Error(ErrorCode::argument, "exists already", {.file = to});
+    if (error == EEXIST) throw exists_already(to);
     fail("cannot create", to, error);
   }
   committed_ = true;
@@ -289,7 +302,7 @@ void OutputDirectory::commit_folder() {
   check_target(path_, overwrite_);
   const bool replaces = fs::exists(path_);
   const int error = replaces ? swap_names(folder_, path_) : rename_new(folder_, path_);
-  if (error == EEXIST) throw Error(ErrorCode::argument, "exists already", {.file = path_});
+  if (error == EEXIST) throw exists_already(path_);
   if (error != 0) fail("cannot create", path_, error);
   committed_ = true;
   sync_folder(parent_of(path_));

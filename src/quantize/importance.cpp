@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "export/dense_tensors.h"
+#include "export/export_record.h"
 #include "export/verify.h"
 #include "io/imatrix.h"
 #include "io/mapped_file.h"
@@ -30,13 +31,6 @@ std::vector<float> objective(const ImportanceMatrix::Entry& entry, double ridge)
   std::vector<float> values;  // relative to the mean: nothing overflows, nothing underflows that counts
   for (const float sum : entry.sums) values.push_back(static_cast<float>(sum / mean + ridge));
   return values;
-}
-
-std::string hex(std::uint64_t value) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string text;
-  for (int shift = 60; shift >= 0; shift -= 4) text += kDigits[(value >> shift) & 15];
-  return text;
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "export/verify.h"
 #include "neap/error.h"
@@ -59,6 +60,23 @@ void note_memory(const QuantizeOptions& options, QuantizeReport& report) {
   report.notes.push_back("peak memory is " + mebibytes(report.peak_memory) + ", more than the " +
                          mebibytes(options.max_memory) +
                          " to plan for: the second moments of the widest layer's inputs take what they take");
+}
+
+// Of a GGUF's: "Q4_0, Q4_1"; empty where they are plain numbers.
+std::string block_types_of_layers(const Checkpoint& checkpoint) {
+  std::set<std::string_view> types;
+  for (const TensorInfo& tensor : checkpoint.tensors()) {
+    if (tensor.name.starts_with("blk.") && block_elements(tensor.type) > 1) types.insert(name_of(tensor.type));
+  }
+  std::string names;
+  for (const std::string_view type : types) names += (names.empty() ? "" : ", ") + std::string(type);
+  return names;
+}
+
+std::int64_t longest(const TokenWindows& windows) {
+  std::size_t most = 0;
+  for (const auto& window : windows.windows) most = std::max(most, window.size());
+  return static_cast<std::int64_t>(most);
 }
 
 bool moves_factors(const Recipe& recipe) { return recipe.method == Method::awq || balances(recipe); }
@@ -165,7 +183,13 @@ void Job::describe(const std::vector<std::string>& together) {
   report_.file_bits_per_weight = writer_->bits_per_weight();
   report_.file_bytes = writer_->tensor_bytes();
   report_.engines = engines_of(options_, run_.weights.config(), plan_);
-  report_.notes = plan_.fallbacks;
+  for (const auto& [words, count] : plan_.fallbacks) report_.notes.push_back(words + (count > 1 ? " (" + std::to_string(count) + " of them)" : ""));
+  if (const std::string types = block_types_of_layers(run_.checkpoint); !types.empty()) {
+    report_.notes.push_back("the source's layers are quantized already (" + types + "): what that has lost stays lost, and this adds to it");
+  }
+  if (longest(run_.windows) > run_.weights.config().max_positions) {
+    report_.notes.push_back("calibration windows are longer than the model's " + std::to_string(run_.weights.config().max_positions) + " positions");
+  }
   report_.notes.insert(report_.notes.end(), writer_->notes().begin(), writer_->notes().end());
   std::string others;
   for (const std::string& output : together) {

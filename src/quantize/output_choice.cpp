@@ -63,7 +63,8 @@ FileFormat format_of(const QuantizeOptions& options) {
   std::string names;
   for (const FileFormat format : fitting) names += (names.empty() ? "" : ", ") + name_of(format);
   throw Error(ErrorCode::argument, "this format does not hold the scheme " + name_of(options.recipe.scheme),
-              {.expected = names, .found = name_of(*options.format)});
+              {.expected = *options.format == FileFormat::gguf ? names + "; a GGUF's grid is a scheme of its own, such as GGUF:Q4_K_M" : names,
+               .found = name_of(*options.format)});
 }
 
 Plan plan_for_output(const QuantizeOptions& options, const ModelConfig& config) {

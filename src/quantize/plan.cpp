@@ -150,6 +150,12 @@ void check_layout(const Module& module, const WeightLayout& layout) {
   if (const auto* grid = std::get_if<GroupLayout>(&layout)) check_group(module, grid->group, ": --ignore it");
 }
 
+// "self_attn.q_proj" of a layer's.
+std::string kind_of(const std::string& module) {
+  constexpr std::string_view kLayers = "model.layers.";
+  return module.starts_with(kLayers) ? module.substr(module.find('.', kLayers.size()) + 1) : module;
+}
+
 // What llama.cpp's quantizer gives a matrix, or what its shape leaves of that, which the plan then tells; nothing: it
 // stays as it is.
 std::optional<GgufLayout> gguf_layout(const Recipe& recipe, const ModelConfig& config, const Module& module, Plan& plan) {
@@ -158,13 +164,15 @@ std::optional<GgufLayout> gguf_layout(const Recipe& recipe, const ModelConfig& c
   const auto type = module.cols % static_cast<std::int64_t>(block_elements(wanted)) == 0
                         ? wanted : fallback_type(wanted, module.cols);
   if (type == wanted) return GgufLayout{wanted};
-  const std::string words = std::string(name_of(wanted)) + " holds blocks of " + std::to_string(block_elements(wanted)) +
-                            ", and rows of " + module.name + " have " + std::to_string(module.cols);
+  const auto words = [&](const std::string& name) {
+    return std::string(name_of(wanted)) + " holds blocks of " + std::to_string(block_elements(wanted)) + ", and rows of " + name + " have " + std::to_string(module.cols);
+  };
   const std::string instead = type ? std::string(name_of(*type)) : "the source's own type";
   if (!recipe.gguf.allow_fallback) {
-    refuse(words, "--allow-fallback, which gives it " + instead + ", or --ignore", "neither");
+    const std::string why = wanted == base_type(recipe.gguf.mix) ? "" : " (which llama.cpp gives it in " + std::string(name_of(recipe.gguf.mix)) + ")";
+    refuse(words(module.name) + why, "--allow-fallback, which gives it " + instead + ", or --ignore", "neither");
   }
-  plan.fallbacks.push_back(words + ": " + instead);
+  ++plan.fallbacks[words(kind_of(module.name)) + ": " + instead];
   return type ? std::optional(GgufLayout{*type}) : std::nullopt;
 }
 

@@ -15,10 +15,10 @@ struct Plan {
   WeightLayout layout;        // of the layers that no override touches
   std::string layout_reason;  // why this group size, if the recipe left it open
   std::map<std::string, WeightLayout> layers;  // quantized modules by name, without those ignored
-  // Of GGUF: what is rounded besides ("model.embed_tokens", "lm_head"), and which tensors have another type than the
-  // scheme asks for because of their shape, in words.
+  // Of GGUF: what is rounded besides ("model.embed_tokens", "lm_head"), and which kinds of tensors have another type
+  // than the scheme asks for because of their shape, in words, with how many there are of each.
   std::map<std::string, GgufLayout> rounded;
-  std::vector<std::string> fallbacks;
+  std::map<std::string, int> fallbacks;
 
   // Null for a module that is kept as it is.
   const WeightLayout* find(const std::string& module) const;

@@ -144,10 +144,19 @@ void check_same_text(const Recipe& a, const Recipe& b) {
 }
 
 void check_names(const QuantizeOptions& options, const std::vector<OtherOutput>& others) {
-  std::set<std::filesystem::path> taken = {std::filesystem::absolute(options.output).lexically_normal()};
+  const auto whole = [](const std::string& path) {
+    const auto normal = std::filesystem::absolute(path).lexically_normal();
+    return normal.has_filename() ? normal : normal.parent_path();
+  };
+  std::vector<std::filesystem::path> taken = {whole(options.output)};
   for (const OtherOutput& other : others) {
-    if (taken.insert(std::filesystem::absolute(other.output).lexically_normal()).second) continue;
-    throw Error(ErrorCode::argument, "two outputs have this name", {.file = other.output});
+    const auto path = whole(other.output);
+    for (const auto& before : taken) {
+      if (path == before) throw Error(ErrorCode::argument, "two outputs have this name", {.file = other.output});
+      const auto [a, b] = std::mismatch(path.begin(), path.end(), before.begin(), before.end());
+      if (a == path.end() || b == before.end()) throw Error(ErrorCode::argument, "one output lies within another", {.file = other.output, .found = before.string()});
+    }
+    taken.push_back(path);
   }
 }
 

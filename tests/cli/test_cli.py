@@ -97,7 +97,10 @@ class Usage(CliTest):
         self.assertRegex(run("--version").stdout, r"^neap \d+\.\d+\.\d+\n$")
 
     def test_command_lines_that_make_no_sense(self):
-        self.assert_usage(run(), "no command")
+        for words in ((), ("help",), ("help", "quantize")):
+            said = run(*words)
+            self.assertEqual(said.returncode, 0 if words else 2)
+            self.assertIn("Usage: neap", said.stdout if words else said.stderr)
         self.assert_usage(run("frobnicate"), "no such command", "frobnicate")
         self.assert_usage(run("eval"), "MODEL")
         self.assert_usage(run("eval", "x", "--frobnicate"), "--frobnicate")
@@ -512,6 +515,8 @@ class Verify(CliTest):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("worst", result.stdout)
         self.assert_fails(run("verify", self.out, "--against", self.model, "--max-kl", 1e-9), "KL divergence", "nats")
+        self.assert_fails(run("verify", self.out, "--against", self.model, "--max-kl", 1, "--tokens", 0), "cannot be measured")
+        self.assert_usage(run("verify", self.out, "--max-kl", 1), "--against")
 
     def test_one_line_for_what_is_wrong(self):
         broken = self.folder / "broken"
@@ -849,6 +854,7 @@ class Gguf(CliTest):
         matrix = self.folder / "imatrix.gguf"
         made = self.json_of("imatrix", self.model, "-o", matrix, "--calib", self.text, "--seqlen", 128)
         self.assertEqual(made["weights"], 14)
+        self.assert_fails(run("imatrix", self.model, "-o", self.text, "--calib", self.text), "over what is read")
         out, report = self.quantize("weighed", "--imatrix", matrix, "--allow-fallback")
         self.assertEqual(report["calibration"]["tokens"], made["windows"] * 128)
         self.assertEqual(report["calibration"]["sources"][0]["name"], str(matrix))

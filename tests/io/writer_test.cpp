@@ -95,7 +95,7 @@ TEST_F(WriterTest, WhatExistsIsRefusedUnlessOverwriteIsAskedAndItIsAModel) {
 TEST_F(WriterTest, AnOldModelStaysUntilTheNewOneIsComplete) {
   fs::create_directory(at("m"));
   std::ofstream(at("m/config.json")) << "old";
-  std::ofstream(at("m/more")) << "old";
+  std::ofstream(at("m/more.json")) << "old";
   { OutputDirectory(at("m"), true).write("config.json", "abandoned"); }
   EXPECT_EQ(contents(at("m/config.json")), "old");
   OutputDirectory out(at("m"), true);
@@ -103,8 +103,23 @@ TEST_F(WriterTest, AnOldModelStaysUntilTheNewOneIsComplete) {
   EXPECT_EQ(contents(at("m/config.json")), "old");
   out.commit();
   EXPECT_EQ(contents(at("m/config.json")), "new");
-  EXPECT_FALSE(fs::exists(at("m/more")));
+  EXPECT_FALSE(fs::exists(at("m/more.json")));
   EXPECT_EQ(names(), std::set<std::string>{"m"});
+}
+
+TEST_F(WriterTest, AFolderWithAnythingBesidesAModelIsNotReplaced) {
+  for (const char* other : {"notes.txt", "program", "model.py"}) {
+    fs::create_directory(at("m"));
+    std::ofstream(at("m/config.json")) << "{}";
+    std::ofstream(at("m/" + std::string(other))) << "mine";
+    EXPECT_EQ(code_of([&] { OutputDirectory(at("m"), true); }), ErrorCode::argument) << other;
+    EXPECT_EQ(contents(at("m/" + std::string(other))), "mine");
+    fs::remove_all(at("m"));
+  }
+  fs::create_directories(at("m/src"));
+  std::ofstream(at("m/model.gguf")) << "GGUF";
+  EXPECT_EQ(code_of([&] { OutputDirectory(at("m"), true); }), ErrorCode::argument);
+  EXPECT_TRUE(fs::exists(at("m/src")));
 }
 
 TEST_F(WriterTest, WhatAppearsMeanwhileIsNotOverwritten) {

@@ -143,6 +143,7 @@ TEST_F(SeveralTest, WhatIsRefusedFromTheStartLeavesNothing) {
   const QuantizeOptions first = options("one");
   EXPECT_ERROR(quantize_all(Checkpoint::open(source_), first, {other(first, "two", Scheme::integer, 9)}), ErrorCode::argument, "bits");
   EXPECT_ERROR(quantize_all(Checkpoint::open(source_), first, {other(first, "one", Scheme::integer, 4)}), ErrorCode::argument, "two outputs");
+  EXPECT_ERROR(quantize_all(Checkpoint::open(source_), first, {other(first, "one/sub", Scheme::integer, 4)}), ErrorCode::argument, "within another");
   OtherOutput longer = other(first, "two", Scheme::integer);
   longer.recipe.length = 32;
   EXPECT_ERROR(quantize_all(Checkpoint::open(source_), first, {longer}), ErrorCode::argument, "share their calibration text");
