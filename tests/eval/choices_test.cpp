@@ -140,10 +140,20 @@ TEST_F(TaskFile, EachFaultNamesItsLine) {
            "{\"context\": \"a\", \"choices\": [\"c\", \"d\"], \"answer\": \"c\"}",
            "{\"context\": \"a\", \"choices\": [\"c\", \"d\"], \"answer\": \"C\"}",
            "{\"context\": \"a\", \"choices\": [\"c\", \"d\"], \"answer\": 0.5}",
+           "{\"context\": \"a\", \"choices\": [\"c\", \"d\"], \"answer\": \"\"}",
+           "{\"context\": \"a\", \"choices\": [\"c\", \"d\"], \"answer\": 1, \"answer\": 0}",
        }) {
     SCOPED_TRACE(bad);
     EXPECT_ERROR(read(good + bad), ErrorCode::format, "line 2");
   }
+}
+
+TEST_F(TaskFile, ALineNestedDeeplyIsAnErrorThatNamesIt) {
+  const std::string deep = std::string(400'000, '[') + std::string(400'000, ']');
+  EXPECT_ERROR(read("{\"context\": \"a\", \"choices\": [" + deep + ", \"b\"], \"answer\": 0}"), ErrorCode::format,
+               "tasks.jsonl: line 1: JSON is nested too deeply");
+  EXPECT_ERROR(read("{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": " + deep + "}"), ErrorCode::format,
+               "line 1");
 }
 
 TEST_F(TaskFile, AnEmptyOrMissingFileIsAnError) {
