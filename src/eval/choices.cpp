@@ -12,6 +12,7 @@
 #include "eval/softmax.h"
 #include "eval/statistics.h"
 #include "io/json_lines.h"
+#include "io/names.h"
 #include "neap/error.h"
 #include "neap/eval.h"
 
@@ -57,11 +58,12 @@ ChoiceTask task_of(const JsonNode& line) {
 
 bool is_space(char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; }
 
-// Splits context and choice where the model starts to be judged.
+// Splits context and choice where the model starts to be judged. Task: its number from 1, for errors.
 EvalWindow window_of(const std::string& task_context, const std::string& choice,
-                     const Tokenizer& tokenizer) {
+                     const Tokenizer& tokenizer, std::size_t task) {
   std::string context = task_context, rest = choice;
-  if (!context.empty() && !is_space(context.back()) && !is_space(rest.front())) rest = " " + rest;
+  const bool apart = context.empty() || is_space(context.back()) || rest.empty() || is_space(rest.front());
+  if (!apart) rest = " " + rest;
   const auto end = std::find_if_not(context.rbegin(), context.rend(), is_space).base();
   rest.insert(0, std::string(end, context.end()));
   context.erase(end, context.end());
@@ -69,13 +71,19 @@ EvalWindow window_of(const std::string& task_context, const std::string& choice,
   EvalWindow window;
   window.tokens = tokenizer.encode(context + rest, /*add_special=*/false);
   std::size_t before = tokenizer.encode(context, /*add_special=*/false).size();
-  if (tokenizer.adds_bos() || context.empty()) {
+  // A merge may leave a single token, which nothing stands before that could predict it.
+  if (tokenizer.adds_bos() || context.empty() || window.tokens.size() < 2) {
     if (!tokenizer.bos()) {
-      throw Error(ErrorCode::argument,
-                  "a task has an empty context, and this tokenizer no start token to put there");
+      throw Error(ErrorCode::data,
+                  "task " + std::to_string(task) + ": nothing stands before the choice, and this tokenizer has no start token to put there",
+                  {.found = printable(context + rest)});
     }
     window.tokens.insert(window.tokens.begin(), *tokenizer.bos());
     ++before;
+  }
+  if (window.tokens.size() < 2) {
+    throw Error(ErrorCode::data, "task " + std::to_string(task) + ": a choice gives no tokens",
+                {.found = printable(context + rest)});
   }
   // Where a merge across the border swallowed all of the choice, its last token stands for it.
   window.first = std::max<std::size_t>(1, std::min(before, window.tokens.size() - 1));
@@ -90,9 +98,9 @@ struct ChoiceWindows {
 
 ChoiceWindows make_windows(const Tokenizer& tokenizer, const std::vector<ChoiceTask>& tasks) {
   std::vector<EvalWindow> windows;
-  for (const ChoiceTask& task : tasks) {
-    for (const std::string& choice : task.choices) {
-      windows.push_back(window_of(task.context, choice, tokenizer));
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    for (const std::string& choice : tasks[i].choices) {
+      windows.push_back(window_of(tasks[i].context, choice, tokenizer, i + 1));
     }
   }
   ChoiceWindows sorted;
