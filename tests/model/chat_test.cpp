@@ -185,6 +185,20 @@ TEST(Chat, NoTemplateDoesMoreWorkThanItsSyntaxShows) {
   }
 }
 
+TEST(Chat, ExpressionsMayBeLongButNotEndless) {
+  const auto chain = [](const std::string& first, const std::string& link, int times) {
+    return "{{ " + first + repeated(link, times) + " }}";
+  };
+  EXPECT_EQ(render(chain("1", " + 1", 500)), "501");
+  for (const std::string& source :
+       {chain("1", " + 1", 200'000), chain("'a'", " ~ 'a'", 200'000), chain("x", ".x", 200'000),
+        chain("x", "[0]", 200'000), chain("f", "()", 200'000), chain("'a'", " | trim", 200'000),
+        chain("'a'", " is string", 200'000), chain("'a'", " if true", 200'000),
+        "{% macro f() %}" + chain("f()", " + 1", 900) + "{% endmacro %}{{ f() }}"}) {
+    EXPECT_EQ(code_of(source), ErrorCode::unsupported) << source.substr(0, 80);
+  }
+}
+
 TEST(Chat, LongConversationsAreRendered) {
   ChatList messages;
   for (int i = 0; i < 2000; ++i) {
