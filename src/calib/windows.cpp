@@ -1,18 +1,16 @@
-#include <nlohmann/json.hpp>
 #include <xxhash.h>
 
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 
+#include "io/json_lines.h"
 #include "io/writer.h"
 #include "neap/calibration.h"
 #include "neap/error.h"
 
 namespace neap {
 namespace {
-
-using Json = nlohmann::json;
 
 std::string read_file(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -53,77 +51,46 @@ class Packer {
   std::vector<TokenId> open_;
 };
 
-[[noreturn]] void bad_line(const std::string& file, std::int64_t line, const std::string& why) {
-  throw Error(ErrorCode::format, "line " + std::to_string(line) + ": " + why,
-              {.file = file,
-               .expected = R"({"text": ...}, {"messages": [...]} or {"ids": [...]})"});
-}
-
-std::vector<ChatMessage> messages_of(const Json& list, const std::string& file, std::int64_t line) {
+std::vector<ChatMessage> messages_of(const JsonNode& list) {
   std::vector<ChatMessage> messages;
-  if (!list.is_array() || list.empty()) bad_line(file, line, "'messages' is not a list of messages");
-  for (const Json& m : list) {
-    if (!m.is_object() || !m.contains("role") || !m.contains("content") || !m["role"].is_string() ||
-        !m["content"].is_string()) {
-      bad_line(file, line, "a message needs the texts 'role' and 'content'");
-    }
-    messages.push_back({m["role"].get<std::string>(), m["content"].get<std::string>()});
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const JsonNode message = list[i];
+    messages.push_back({message.at("role").string(), message.at("content").string()});
   }
+  if (messages.empty()) list.fail("empty", "a list of messages");
   return messages;
 }
 
-std::vector<TokenId> ids_of(const Json& list, const Tokenizer& tokenizer, const std::string& file,
-                            std::int64_t line) {
+std::vector<TokenId> ids_of(const JsonNode& list, const Tokenizer& tokenizer) {
   std::vector<TokenId> ids;
-  if (!list.is_array() || list.empty()) bad_line(file, line, "'ids' is not a list of token ids");
-  for (const Json& id : list) {
-    if (!id.is_number_integer() || id.get<std::int64_t>() < 0 ||
-        id.get<std::int64_t>() >= tokenizer.size()) {
-      bad_line(file, line, "token id " + id.dump() + " is not in the vocabulary");
-    }
-    ids.push_back(id.get<TokenId>());
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    ids.push_back(static_cast<TokenId>(list[i].integer(0, tokenizer.size() - 1)));
   }
+  if (ids.empty()) list.fail("empty", "a list of token ids");
   return ids;
 }
 
-// One line of a .jsonl file; returns its number of tokens.
-std::int64_t add_line(const std::string& text, const std::string& file, std::int64_t line,
-                      const Tokenizer& tokenizer, Packer& packer) {
-  const Json object = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (object.is_discarded() || !object.is_object()) bad_line(file, line, "not a JSON object");
-  if (object.contains("ids")) {
-    auto ids = ids_of(object["ids"], tokenizer, file, line);
-    const auto count = static_cast<std::int64_t>(ids.size());
-    packer.add_window(std::move(ids));
-    return count;
+// The text of a line that has no ids, in tokens.
+std::vector<TokenId> encoded(const JsonNode& line, const Tokenizer& tokenizer) {
+  if (const auto messages = line.find("messages")) {
+    return tokenizer.encode(render_chat(tokenizer, messages_of(*messages), /*add_generation_prompt=*/false),
+                            /*add_special=*/false);
   }
-  std::vector<TokenId> ids;
-  if (object.contains("messages")) {
-    const auto messages = messages_of(object["messages"], file, line);
-    ids = tokenizer.encode(render_chat(tokenizer, messages, /*add_generation_prompt=*/false),
-                           /*add_special=*/false);
-  } else if (object.contains("text") && object["text"].is_string()) {
-    ids = tokenizer.encode(object["text"].get_ref<const std::string&>());
-  } else {
-    bad_line(file, line, "none of 'text', 'messages', 'ids'");
-  }
-  packer.add(ids);
-  return static_cast<std::int64_t>(ids.size());
+  if (const auto text = line.find("text")) return tokenizer.encode(text->string());
+  line.fail("not a line of calibration text", R"({"text": ...}, {"messages": [...]} or {"ids": [...]})");
 }
 
-std::int64_t add_jsonl(const std::string& content, const std::string& file,
-                       const Tokenizer& tokenizer, Packer& packer) {
-  std::int64_t tokens = 0, line = 0;
-  for (std::size_t begin = 0; begin < content.size();) {
-    std::size_t end = content.find('\n', begin);
-    if (end == std::string::npos) end = content.size();
-    const std::string text = content.substr(begin, end - begin);
-    begin = end + 1;
-    ++line;
-    if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-    tokens += add_line(text, file, line, tokenizer, packer);
+// One line of a .jsonl file; returns its number of tokens.
+std::int64_t add_line(const JsonNode& line, const Tokenizer& tokenizer, Packer& packer) {
+  const auto list = line.find("ids");
+  std::vector<TokenId> ids = list ? ids_of(*list, tokenizer) : encoded(line, tokenizer);
+  const auto count = static_cast<std::int64_t>(ids.size());
+  if (list) {
+    packer.add_window(std::move(ids));
+  } else {
+    packer.add(ids);
   }
-  return tokens;
+  return count;
 }
 
 }  // namespace
@@ -143,7 +110,8 @@ TokenWindows read_windows(const std::vector<std::string>& files, const Tokenizer
     const std::string content = read_file(file);
     std::int64_t tokens = 0;
     if (file.ends_with(".jsonl")) {
-      tokens = add_jsonl(content, file, tokenizer, packer);
+      for_each_json_line(content, file,
+                         [&](const JsonNode& line) { tokens += add_line(line, tokenizer, packer); });
     } else {
       const auto ids = tokenizer.encode(content);
       packer.add(ids);

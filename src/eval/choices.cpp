@@ -4,92 +4,66 @@
 #include <cctype>
 #include <cmath>
 #include <fstream>
-#include <nlohmann/json.hpp>
+#include <iterator>
 #include <numeric>
 
 #include "base/parallel.h"
 #include "eval/logit_stream.h"
 #include "eval/softmax.h"
 #include "eval/statistics.h"
+#include "io/json_lines.h"
+#include "io/names.h"
 #include "neap/error.h"
 #include "neap/eval.h"
 
 namespace neap {
 namespace {
 
-using Json = nlohmann::json;
-
-struct Line {
-  const std::string& file;
-  std::int64_t number;
-
-  [[noreturn]] void fail(const std::string& why, const std::string& found = {}) const {
-    throw Error(ErrorCode::format, "line " + std::to_string(number) + ": " + why,
-                {.file = file, .found = found});
-  }
-};
-
-std::string text_of(const Json& object, const char* key, const Line& line) {
-  if (!object[key].is_string()) line.fail(std::string("'") + key + "' is not a text");
-  return object[key].get<std::string>();
+std::string context_of(const JsonNode& task) {
+  const auto context = task.find("context"), question = task.find("question");
+  if (context.has_value() == question.has_value()) task.fail("needs either 'context' or 'question'");
+  if (context) return context->string();
+  return "Question: " + question->string() + "\nAnswer:";
 }
 
-std::string context_of(const Json& object, const Line& line) {
-  const bool context = object.contains("context"), question = object.contains("question");
-  if (context == question) line.fail("needs either 'context' or 'question'");
-  if (context) return text_of(object, "context", line);
-  return "Question: " + text_of(object, "question", line) + "\nAnswer:";
-}
-
-std::vector<std::string> choices_of(const Json& object, const Line& line) {
-  if (!object.contains("choices") || !object["choices"].is_array() || object["choices"].size() < 2) {
-    line.fail("'choices' is not a list of two or more texts");
-  }
+std::vector<std::string> choices_of(const JsonNode& list) {
+  if (list.size() < 2) list.fail("too few choices", "two or more texts");
   std::vector<std::string> choices;
-  for (const Json& choice : object["choices"]) {
-    if (!choice.is_string() || choice.get_ref<const std::string&>().empty()) {
-      line.fail("a choice is not a text, or is empty", choice.dump());
-    }
-    choices.push_back(choice.get<std::string>());
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    choices.push_back(list[i].string());
+    if (choices.back().empty()) list[i].fail("empty", "a text");
   }
   return choices;
 }
 
-std::size_t answer_of(const Json& object, std::size_t choices, const Line& line) {
-  if (!object.contains("answer")) line.fail("lacks 'answer'");
-  const Json& answer = object["answer"];
-  std::int64_t index = -1;
-  if (answer.is_number_integer()) {
-    index = answer.get<std::int64_t>();
-  } else if (answer.is_string() && answer.get_ref<const std::string&>().size() == 1) {
-    const char letter = answer.get_ref<const std::string&>()[0];
-    if (std::isupper(static_cast<unsigned char>(letter))) index = letter - 'A';
+std::size_t answer_of(const JsonNode& answer, std::size_t choices) {
+  if (!answer.value().is_string()) {
+    return static_cast<std::size_t>(answer.integer(0, static_cast<std::int64_t>(choices) - 1));
   }
-  if (index < 0 || index >= static_cast<std::int64_t>(choices)) {
-    line.fail("'answer' is neither an index from 0 nor a letter from A of one of the " +
-                  std::to_string(choices) + " choices",
-              answer.dump());
+  const std::string& letter = answer.string();
+  const auto index = static_cast<std::size_t>(letter.empty() ? -1 : letter[0] - 'A');
+  if (letter.size() != 1 || index >= choices) {
+    answer.fail("not an answer", "an index from 0 or a letter from A of one of the " + std::to_string(choices) + " choices");
   }
-  return static_cast<std::size_t>(index);
+  return index;
 }
 
-ChoiceTask parse_task(const std::string& text, const Line& line) {
-  const Json object = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!object.is_object()) line.fail("not a JSON object");
+ChoiceTask task_of(const JsonNode& line) {
   ChoiceTask task;
-  task.context = context_of(object, line);
-  task.choices = choices_of(object, line);
-  task.answer = answer_of(object, task.choices.size(), line);
+  task.context = context_of(line);
+  task.choices = choices_of(line.at("choices"));
+  task.answer = answer_of(line.at("answer"), task.choices.size());
   return task;
 }
 
 bool is_space(char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; }
 
-// Splits context and choice where the model starts to be judged.
+// Splits context and choice where the model starts to be judged. Task: its number from 1, for errors.
 EvalWindow window_of(const std::string& task_context, const std::string& choice,
-                     const Tokenizer& tokenizer) {
+                     const Tokenizer& tokenizer, std::size_t task) {
   std::string context = task_context, rest = choice;
-  if (!context.empty() && !is_space(context.back()) && !is_space(rest.front())) rest = " " + rest;
+  const bool apart = context.empty() || is_space(context.back()) || rest.empty() || is_space(rest.front());
+  if (!apart) rest = " " + rest;
   const auto end = std::find_if_not(context.rbegin(), context.rend(), is_space).base();
   rest.insert(0, std::string(end, context.end()));
   context.erase(end, context.end());
@@ -97,13 +71,19 @@ EvalWindow window_of(const std::string& task_context, const std::string& choice,
   EvalWindow window;
   window.tokens = tokenizer.encode(context + rest, /*add_special=*/false);
   std::size_t before = tokenizer.encode(context, /*add_special=*/false).size();
-  if (tokenizer.adds_bos() || context.empty()) {
+  // A merge may leave a single token, which nothing stands before that could predict it.
+  if (tokenizer.adds_bos() || context.empty() || window.tokens.size() < 2) {
     if (!tokenizer.bos()) {
-      throw Error(ErrorCode::argument,
-                  "a task has an empty context, and this tokenizer no start token to put there");
+      throw Error(ErrorCode::data,
+                  "task " + std::to_string(task) + ": nothing stands before the choice, and this tokenizer has no start token to put there",
+                  {.found = printable(context + rest)});
     }
     window.tokens.insert(window.tokens.begin(), *tokenizer.bos());
     ++before;
+  }
+  if (window.tokens.size() < 2) {
+    throw Error(ErrorCode::data, "task " + std::to_string(task) + ": a choice gives no tokens",
+                {.found = printable(context + rest)});
   }
   // Where a merge across the border swallowed all of the choice, its last token stands for it.
   window.first = std::max<std::size_t>(1, std::min(before, window.tokens.size() - 1));
@@ -118,9 +98,9 @@ struct ChoiceWindows {
 
 ChoiceWindows make_windows(const Tokenizer& tokenizer, const std::vector<ChoiceTask>& tasks) {
   std::vector<EvalWindow> windows;
-  for (const ChoiceTask& task : tasks) {
-    for (const std::string& choice : task.choices) {
-      windows.push_back(window_of(task.context, choice, tokenizer));
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    for (const std::string& choice : tasks[i].choices) {
+      windows.push_back(window_of(tasks[i].context, choice, tokenizer, i + 1));
     }
   }
   ChoiceWindows sorted;
@@ -162,13 +142,10 @@ std::vector<double> log_likelihoods(LanguageModel& model, const ChoiceWindows& c
 std::vector<ChoiceTask> read_choice_tasks(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   if (!in) throw Error(ErrorCode::io, "cannot open the file of tasks", {.file = path});
-  std::vector<ChoiceTask> tasks;
-  std::string text;
-  for (std::int64_t number = 1; std::getline(in, text); ++number) {
-    if (std::all_of(text.begin(), text.end(), is_space)) continue;
-    tasks.push_back(parse_task(text, {path, number}));
-  }
+  const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
   if (in.bad()) throw Error(ErrorCode::io, "cannot read the file of tasks", {.file = path});
+  std::vector<ChoiceTask> tasks;
+  for_each_json_line(text, path, [&](const JsonNode& line) { tasks.push_back(task_of(line)); });
   if (tasks.empty()) throw Error(ErrorCode::data, "holds no task", {.file = path});
   return tasks;
 }

@@ -126,8 +126,8 @@ class NewerParser {
                   {.file = file_.path(), .tensor = kType, .expected = "imatrix", .found = printable(file_.string(kType, ""))});
     }
     result_.datasets = file_.strings(kDatasets);
-    result_.chunks = file_.integer(kChunks);
-    result_.chunk_size = file_.integer(kChunkSize);
+    result_.chunks = size_of(kChunks);
+    result_.chunk_size = size_of(kChunkSize);
     for (const TensorInfo& tensor : file_.tensors()) read(tensor);
     for (const auto& [name, entry] : result_.entries) {
       if (entry.sums.empty() || entry.count == 0) {
@@ -141,6 +141,20 @@ class NewerParser {
   }
 
  private:
+  // As far as the older form goes, so that the product of two is an integer still.
+  std::int64_t size_of(const char* key) const {
+    constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+    const std::int64_t value = file_.integer(key);
+    if (value < 0 || value > kMost) {
+      throw Error(ErrorCode::format, "out of range",
+                  {.file = file_.path(),
+                   .tensor = key,
+                   .expected = "0 to " + std::to_string(kMost),
+                   .found = std::to_string(value)});
+    }
+    return value;
+  }
+
   [[noreturn]] void fail(const TensorInfo& tensor, const std::string& message, std::string expected, std::string found,
                          ErrorCode code = ErrorCode::format) const {
     throw Error(code, message,

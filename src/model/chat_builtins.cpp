@@ -58,38 +58,45 @@ std::optional<std::string_view> optional_text(const ChatValue* value, const char
   return text_of(value, what);
 }
 
-ChatValue split_text(const std::string& text, const ChatArguments& arguments) {
+ChatValue split_text(const std::string& text, const ChatArguments& arguments, ChatWork& work) {
   const auto separator = optional_text(arguments.find(0, "sep"), "split");
   if (separator && separator->empty()) chat_failure("split at nothing");
   const ChatValue* most = arguments.find(1, "maxsplit");
   if (most != nullptr && !most->is<std::int64_t>()) chat_failure("split");
+  const std::int64_t asked = most == nullptr ? -1 : *most->get<std::int64_t>();
+  constexpr std::int64_t kMost = kLongestChatList;  // one more than fits shows that it does not
   ChatList parts;
   for (std::string& part :
-       python_split(text, separator, most == nullptr ? -1 : *most->get<std::int64_t>())) {
+       python_split(text, separator, asked < 0 ? kMost : std::min(asked, kMost))) {
+    work.spend_items(4);  // each a value of its own
     parts.emplace_back(std::move(part));
   }
   return parts;
 }
 
-ChatValue pairs_of(const ChatMembers& members) {
+ChatValue pairs_of(const ChatMembers& members, ChatWork& work) {
   ChatList pairs;
-  for (const auto& [name, value] : members) pairs.emplace_back(ChatList{name, value});
+  for (const auto& [name, value] : members) {
+    work.spend(8 * ChatWork::kItem + name.size());
+    pairs.emplace_back(ChatList{name, value});
+  }
   return pairs;
 }
 
-std::int64_t length_of(const ChatValue& value) {
+std::int64_t length_of(const ChatValue& value, ChatWork& work) {
   if (value.string() != nullptr)
     return static_cast<std::int64_t>(count_code_points(*value.string()));
   if (value.mapping()) return static_cast<std::int64_t>(value.members()->size());
-  return static_cast<std::int64_t>(chat_items(value).size());
+  if (value.list() != nullptr) return static_cast<std::int64_t>(value.list()->size());
+  return static_cast<std::int64_t>(chat_items(value, work).size());
 }
 
-std::string join_items(const ChatValue& value, const ChatArguments& arguments) {
+std::string join_items(const ChatValue& value, const ChatArguments& arguments, ChatWork& work) {
   check_arguments(arguments, 1, {"d"}, "join");
   const ChatValue* between = arguments.find(0, "d");
   std::string text;
   bool first = true;
-  for (const ChatValue& item : chat_items(value)) {
+  for (const ChatValue& item : chat_items(value, work)) {
     if (!first && between != nullptr) text += between->text();
     first = false;
     text += item.text();
@@ -100,7 +107,7 @@ std::string join_items(const ChatValue& value, const ChatArguments& arguments) {
 
 // select, reject, selectattr, rejectattr: items for which a test (or truth) holds, or not.
 ChatValue select_items(const std::string& name, const ChatValue& value,
-                       const ChatArguments& arguments) {
+                       const ChatArguments& arguments, ChatWork& work) {
   const bool wanted = name.compare(0, 6, "select") == 0;
   const bool attribute = name.size() > 6;
   ChatArguments rest{arguments.positional, {}};
@@ -114,31 +121,34 @@ ChatValue select_items(const std::string& name, const ChatValue& value,
   take(test);
   ChatList result;
   if (!value.truth()) return result;  // of none, too
-  for (const ChatValue& item : chat_items(value)) {
-    const ChatValue tested = attribute ? chat_attribute(item, member) : item;
-    if ((test.empty() ? tested.truth() : apply_chat_test(test, tested, rest)) == wanted) {
+  for (const ChatValue& item : chat_items(value, work)) {
+    const ChatValue tested = attribute ? chat_attribute(item, member, work) : item;
+    if ((test.empty() ? tested.truth() : apply_chat_test(test, tested, rest, work)) == wanted) {
       result.push_back(item);
     }
   }
   return result;
 }
 
+// A map of maps takes one argument more for each.
+constexpr std::size_t kMostOfMap = 16;
+
 // map("filter", ..), map(attribute="name", default=..).
-ChatValue map_items(const ChatValue& value, const ChatArguments& arguments) {
-  check_arguments(arguments, arguments.positional.size(), {"attribute", "default"}, "map");
+ChatValue map_items(const ChatValue& value, const ChatArguments& arguments, ChatWork& work) {
+  check_arguments(arguments, kMostOfMap, {"attribute", "default"}, "map");
   ChatList result;
   const ChatValue* attribute = find_member(arguments.named, "attribute");
   const ChatValue* otherwise = find_member(arguments.named, "default");
   if (!value.truth()) return result;  // of none, too
-  for (const ChatValue& item : chat_items(value)) {
+  ChatArguments rest{arguments.positional, {}};
+  if (attribute == nullptr && !rest.positional.empty()) rest.positional.erase(rest.positional.begin());
+  for (const ChatValue& item : chat_items(value, work)) {
     if (attribute != nullptr) {
-      ChatValue member = chat_attribute(item, text_of(attribute, "map"));
+      ChatValue member = chat_attribute(item, text_of(attribute, "map"), work);
       result.push_back(member.undefined() && otherwise != nullptr ? *otherwise : std::move(member));
     } else {
-      ChatArguments rest{arguments.positional, {}};
-      const std::string filter = text_of(arguments.find(0, ""), "map");
-      rest.positional.erase(rest.positional.begin());
-      result.push_back(apply_chat_filter(filter, item, rest));
+      result.push_back(apply_chat_filter(text_of(arguments.find(0, ""), "map"), item, rest, work));
+      if (const std::string* text = result.back().string()) work.spend(text->size());
     }
   }
   return result;
@@ -153,23 +163,30 @@ ChatValue default_value(const ChatValue& value, const ChatArguments& arguments) 
   return otherwise != nullptr ? *otherwise : ChatValue("");
 }
 
-ChatValue json_of(const ChatValue& value, const ChatArguments& arguments) {
+ChatValue json_of(const ChatValue& value, const ChatArguments& arguments, ChatWork& work) {
   check_arguments(arguments, 0, {"indent", "ensure_ascii"}, "tojson");
   const ChatValue* indent = find_member(arguments.named, "indent");
   const ChatValue* ascii = find_member(arguments.named, "ensure_ascii");
   if (ascii != nullptr && ascii->truth()) chat_unsupported("tojson in ASCII");
   const bool given = indent != nullptr && !indent->none();
   if (given && !indent->is<std::int64_t>()) chat_unsupported("this indentation of tojson");
-  return chat_json(value,
-                   given ? std::clamp<std::int64_t>(*indent->get<std::int64_t>(), 0, 16) : -1);
+  return chat_json(
+      value, given ? std::clamp<std::int64_t>(*indent->get<std::int64_t>(), 0, 16) : -1, work);
+}
+
+// strip, lstrip, rstrip: each character stripped is looked for among all that may be.
+ChatValue strip_text(const std::string& text, bool left, bool right, const ChatValue* characters,
+                     ChatWork& work) {
+  const auto of = optional_text(characters, "strip");
+  if (of) work.spend(text.size() * of->size());
+  return std::string(python_strip(text, left, right, of));
 }
 
 ChatValue text_filter(const std::string& name, const std::string& text,
-                      const ChatArguments& arguments) {
+                      const ChatArguments& arguments, ChatWork& work) {
   if (name == "trim") {
     check_arguments(arguments, 1, {}, name);
-    return std::string(
-        python_strip(text, true, true, optional_text(arguments.find(0, ""), "trim")));
+    return strip_text(text, true, true, arguments.find(0, ""), work);
   }
   if (name == "replace") {
     check_arguments(arguments, 2, {"old", "new"}, name);
@@ -183,37 +200,43 @@ ChatValue text_filter(const std::string& name, const std::string& text,
 }  // namespace
 
 ChatValue apply_chat_filter(const std::string& name, const ChatValue& value,
-                            const ChatArguments& arguments) {
+                            const ChatArguments& arguments, ChatWork& work) {
+  work.spend(ChatWork::kNode + (value.string() != nullptr ? value.string()->size() : 0));
   if (name == "trim" || name == "replace" || name == "upper" || name == "lower" ||
       name == "capitalize") {
-    return text_filter(name, value.text(), arguments);
+    return text_filter(name, value.text(), arguments, work);
   }
   if (name == "default" || name == "d") return default_value(value, arguments);
-  if (name == "join") return join_items(value, arguments);
-  if (name == "map") return map_items(value, arguments);
-  if (name == "tojson") return json_of(value, arguments);
+  if (name == "join") return join_items(value, arguments, work);
+  if (name == "map") return map_items(value, arguments, work);
+  if (name == "tojson") return json_of(value, arguments, work);
   if (name == "select" || name == "reject" || name == "selectattr" || name == "rejectattr") {
-    return select_items(name, value, arguments);
+    return select_items(name, value, arguments, work);
   }
   check_arguments(arguments, 0, {}, name);
-  if (name == "length" || name == "count") return length_of(value);
+  if (name == "length" || name == "count") return length_of(value, work);
   if (name == "string") return value.text();
   if (name == "safe") return value;
-  if (name == "list") return chat_items(value);
-  if (name == "items") return value.mapping() ? pairs_of(*value.members()) : ChatValue(ChatList{});
+  if (name == "list") return chat_items(value, work);
+  if (name == "items") {
+    return value.mapping() ? pairs_of(*value.members(), work) : ChatValue(ChatList{});
+  }
   if (name == "first" || name == "last") {
-    return chat_item(chat_items(value), std::int64_t{name == "first" ? 0 : -1});
+    const std::int64_t index = name == "first" ? 0 : -1;
+    if (value.list() != nullptr) return chat_item(value, index, work);
+    return chat_item(chat_items(value, work), index, work);
   }
   chat_unsupported("the filter " + name);
 }
 
 bool apply_chat_test(const std::string& name, const ChatValue& value,
-                     const ChatArguments& arguments) {
+                     const ChatArguments& arguments, ChatWork& work) {
+  work.spend(ChatWork::kNode + (value.string() != nullptr ? value.string()->size() : 0));
   if (name == "equalto" || name == "eq" || name == "==" || name == "ne" || name == "in") {
     if (arguments.positional.size() != 1) chat_failure("the test " + name);
     const ChatValue& other = arguments.positional.front();
-    if (name == "in") return chat_operator("in", value, other).truth();
-    return (value == other) != (name == "ne");
+    if (name == "in") return chat_operator("in", value, other, work).truth();
+    return chat_equal(value, other, work) != (name == "ne");
   }
   check_arguments(arguments, 0, {}, name);
   if (name == "defined") return !value.undefined();
@@ -252,10 +275,11 @@ bool has_chat_method(const ChatValue& object, const std::string& name) {
 }
 
 ChatValue call_chat_method(const ChatValue& object, const std::string& name,
-                           const ChatArguments& arguments) {
+                           const ChatArguments& arguments, ChatWork& work) {
   if (object.mapping()) {
     if (name == "get") {
       check_arguments(arguments, 2, {}, name);
+      work.spend(object.members()->size());
       const ChatValue* found =
           find_member(*object.members(), text_of(arguments.find(0, ""), "get"));
       const ChatValue* otherwise = arguments.find(1, "");
@@ -263,26 +287,27 @@ ChatValue call_chat_method(const ChatValue& object, const std::string& name,
       return otherwise != nullptr ? *otherwise : ChatValue(ChatNone{});
     }
     check_arguments(arguments, 0, {}, name);
-    if (name == "items") return pairs_of(*object.members());
+    if (name == "items") return pairs_of(*object.members(), work);
+    if (name == "keys") return chat_items(object, work);
+    work.spend_items(object.members()->size());
     ChatList list;
-    for (const auto& [key, value] : *object.members()) list.push_back(name == "keys" ? key : value);
+    for (const auto& [key, value] : *object.members()) list.push_back(value);
     return list;
   }
   const std::string& text = text_of(&object, name.c_str());
   if (name == "split") {
     check_arguments(arguments, 2, {"sep", "maxsplit"}, name);
-    return split_text(text, arguments);
+    return split_text(text, arguments, work);
   }
   if (name == "replace" || name == "upper" || name == "lower" || name == "capitalize") {
-    return text_filter(name, text, arguments);
+    return text_filter(name, text, arguments, work);
   }
   check_arguments(arguments, 1, {}, name);
   if (name == "startswith" || name == "endswith") {
     const std::string& part = text_of(arguments.find(0, ""), name.c_str());
     return name == "startswith" ? text.starts_with(part) : text.ends_with(part);
   }
-  const auto of = optional_text(arguments.find(0, ""), name.c_str());
-  return std::string(python_strip(text, name != "rstrip", name != "lstrip", of));
+  return strip_text(text, name != "rstrip", name != "lstrip", arguments.find(0, ""), work);
 }
 
 }  // namespace neap

@@ -2,6 +2,7 @@
 
 #include "model/chat_builtins.h"
 #include "model/chat_text.h"
+#include "model/utf8.h"
 
 namespace neap {
 namespace {
@@ -27,7 +28,8 @@ ChatValue integer_operator(const std::string& name, std::int64_t a, std::int64_t
   return a - b * python_floor_divide(a, b);
 }
 
-ChatValue arithmetic(const std::string& name, const ChatValue& left, const ChatValue& right) {
+ChatValue arithmetic(const std::string& name, const ChatValue& left, const ChatValue& right,
+                     ChatWork& work) {
   const auto *a = left.get<std::int64_t>(), *b = right.get<std::int64_t>();
   if (a != nullptr && b != nullptr) return integer_operator(name, *a, *b);
   if (left.undefined() || right.undefined()) {
@@ -38,6 +40,7 @@ ChatValue arithmetic(const std::string& name, const ChatValue& left, const ChatV
     return *left.string() + *right.string();
   }
   if (name == "+" && left.list() != nullptr && right.list() != nullptr) {
+    work.spend_items(left.list()->size() + right.list()->size());
     ChatList joined = *left.list();
     joined.insert(joined.end(), right.list()->begin(), right.list()->end());
     return joined;
@@ -70,22 +73,32 @@ bool less(const std::string& name, const ChatValue& left, const ChatValue& right
   bad_operands(name, left, right);
 }
 
-bool contains(const ChatValue& container, const ChatValue& value) {
+bool contains(const ChatValue& container, const ChatValue& value, ChatWork& work) {
   if (container.string() != nullptr) {
     if (value.string() == nullptr) bad_operands("in", value, container);
-    return container.string()->find(*value.string()) != std::string::npos;
+    work.spend(container.string()->size());  // a list's items may all be looked for in one text
+    return find_text(*container.string(), *value.string()) != std::string::npos;
   }
   if (container.mapping()) {
+    work.spend(container.members()->size());
     return value.string() != nullptr &&
            find_member(*container.members(), *value.string()) != nullptr;
   }
-  const ChatList items = chat_items(container);
-  return std::find(items.begin(), items.end(), value) != items.end();
+  const auto is_value = [&](const ChatValue& item) { return chat_equal(item, value, work); };
+  const ChatList* list = container.list();
+  const ChatList items = list != nullptr ? ChatList{} : chat_items(container, work);
+  return std::ranges::any_of(list != nullptr ? *list : items, is_value);
 }
 
-// Python's slice indices, for a sequence of `size`.
-std::vector<std::size_t> slice_indices(std::size_t size, const ChatValue& from, const ChatValue& to,
-                                       const ChatValue& step_value) {
+// begin, begin + step, ...: count indices.
+struct Slice {
+  std::int64_t begin = 0, step = 1, count = 0;
+  std::size_t operator[](std::int64_t i) const { return static_cast<std::size_t>(begin + i * step); }
+};
+
+// Python's slice, of a sequence of `size`.
+Slice slice_of(std::size_t size, const ChatValue& from, const ChatValue& to,
+               const ChatValue& step_value) {
   const auto bound = [&](const ChatValue& value, std::int64_t otherwise) {
     if (value.none()) return otherwise;
     if (!value.is<std::int64_t>())
@@ -101,13 +114,24 @@ std::vector<std::size_t> slice_indices(std::size_t size, const ChatValue& from, 
   };
   const std::int64_t begin = from.none() ? (step > 0 ? 0 : n - 1) : clamp(bound(from, 0));
   const std::int64_t end = to.none() ? (step > 0 ? n : -1) : clamp(bound(to, 0));
-  std::vector<std::size_t> indices;
-  for (std::int64_t i = begin; step > 0 ? i < end : i > end;) {
-    indices.push_back(static_cast<std::size_t>(i));
-    if (step > n || step < -n) break;
-    i += step;
+  const std::int64_t length = step > 0 ? end - begin : begin - end;
+  return {begin, step, length <= 0 ? 0 : (length - 1) / (step > 0 ? step : -step) + 1};
+}
+
+std::string slice_text(const std::string& text, const ChatValue& from, const ChatValue& to,
+                       const ChatValue& step, ChatWork& work) {
+  work.spend(4 * text.size());
+  std::vector<std::uint32_t> starts;  // of characters
+  for (std::size_t at = 0; at < text.size(); at += code_point_at(text, at).bytes) {
+    starts.push_back(static_cast<std::uint32_t>(at));
   }
-  return indices;
+  const Slice slice = slice_of(starts.size(), from, to, step);
+  std::string part;
+  for (std::int64_t i = 0; i < slice.count; ++i) {
+    const std::size_t at = starts[slice[i]];
+    part.append(text, at, code_point_at(text, at).bytes);
+  }
+  return part;
 }
 
 // A negative index counts from the end; nothing when out of range.
@@ -120,69 +144,75 @@ const typename Items::value_type* at(const Items& items, std::int64_t index) {
 
 }  // namespace
 
-ChatValue chat_operator(const std::string& name, const ChatValue& left, const ChatValue& right) {
-  if (name == "==") return left == right;
-  if (name == "!=") return !(left == right);
-  if (name == "in") return contains(right, left);
-  if (name == "not in") return !contains(right, left);
+ChatValue chat_operator(const std::string& name, const ChatValue& left, const ChatValue& right,
+                        ChatWork& work) {
+  if (name == "==") return chat_equal(left, right, work);
+  if (name == "!=") return !chat_equal(left, right, work);
+  if (name == "in") return contains(right, left, work);
+  if (name == "not in") return !contains(right, left, work);
   if (name == "<") return less(name, left, right);
   if (name == ">") return less(name, right, left);
   if (name == "<=") return !less(name, right, left);
   if (name == ">=") return !less(name, left, right);
   if (name == "~") return left.text() + right.text();
-  return arithmetic(name, left, right);
+  return arithmetic(name, left, right, work);
 }
 
-ChatValue chat_attribute(const ChatValue& object, const std::string& name) {
+ChatValue chat_attribute(const ChatValue& object, const std::string& name, ChatWork& work) {
   if (object.undefined()) {
     chat_failure("'" + object.get<ChatUndefined>()->name + "' is undefined, and so has no '" +
                  name + "'");
   }
   if (object.members() != nullptr) {
+    work.spend(object.members()->size());
     if (const ChatValue* found = find_member(*object.members(), name)) return *found;
   }
   return ChatValue(ChatUndefined{name});
 }
 
-ChatValue chat_item(const ChatValue& object, const ChatValue& index) {
-  if (index.string() != nullptr) return chat_attribute(object, *index.string());
-  if (object.undefined()) chat_attribute(object, index.text());
+ChatValue chat_item(const ChatValue& object, const ChatValue& index, ChatWork& work) {
+  if (index.string() != nullptr) return chat_attribute(object, *index.string(), work);
+  if (object.undefined()) chat_attribute(object, index.text(), work);
   const auto* number = index.get<std::int64_t>();
   if (number != nullptr && object.list() != nullptr) {
     if (const ChatValue* found = at(*object.list(), *number)) return *found;
   }
   if (number != nullptr && object.string() != nullptr) {
-    const std::vector<std::string> characters = characters_of(*object.string());
-    if (const std::string* found = at(characters, *number)) return *found;
+    if (const auto found = character_at(*object.string(), *number)) return std::string(*found);
   }
   return ChatValue(ChatUndefined{"an item"});
 }
 
 ChatValue chat_slice(const ChatValue& object, const ChatValue& from, const ChatValue& to,
-                     const ChatValue& step) {
+                     const ChatValue& step, ChatWork& work) {
   if (object.list() != nullptr) {
+    const Slice slice = slice_of(object.list()->size(), from, to, step);
+    work.spend_items(static_cast<std::size_t>(slice.count));
     ChatList part;
-    for (const std::size_t i : slice_indices(object.list()->size(), from, to, step)) {
-      part.push_back((*object.list())[i]);
-    }
+    for (std::int64_t i = 0; i < slice.count; ++i) part.push_back((*object.list())[slice[i]]);
     return part;
   }
   if (object.string() == nullptr) chat_failure(std::string("a slice of ") + object.type());
-  const std::vector<std::string> characters = characters_of(*object.string());
-  std::string part;
-  for (const std::size_t i : slice_indices(characters.size(), from, to, step))
-    part += characters[i];
-  return part;
+  return slice_text(*object.string(), from, to, step, work);
 }
 
-ChatList chat_items(const ChatValue& value) {
+ChatList chat_items(const ChatValue& value, ChatWork& work) {
   ChatList items;
-  if (value.list() != nullptr) return *value.list();
+  if (value.list() != nullptr) {
+    work.spend_items(value.list()->size());
+    return *value.list();
+  }
   if (value.string() != nullptr) {
+    const std::size_t count = count_code_points(*value.string());
+    if (count > kLongestChatList) chat_unsupported("a list or mapping this long");
+    work.spend_items(4 * count);  // each a value of its own
     for (std::string& character : characters_of(*value.string()))
       items.emplace_back(std::move(character));
   } else if (value.mapping()) {
-    for (const auto& member : *value.members()) items.emplace_back(member.first);
+    for (const auto& member : *value.members()) {
+      work.spend(4 * ChatWork::kItem + member.first.size());
+      items.emplace_back(member.first);
+    }
   } else if (!value.undefined()) {
     chat_failure(std::string("going over ") + value.type());
   }

@@ -9,12 +9,25 @@ using Expression = ChatExpression;
 using Kind = ChatExpression::Kind;
 using Token = ChatToken;
 
-constexpr int kDeepest = 100;  // nested expressions or blocks
+constexpr int kDeepest = 100;   // nested expressions or blocks
+constexpr int kHighest = 1000;  // tree of an expression: a chain of operators is as high as it is long
+
+// A tree is evaluated and destroyed by functions that call themselves.
+void raise_above(Expression& node, const ChatExpressionPtr& part) {
+  if (part == nullptr) return;
+  node.height = std::max(node.height, part->height + 1);
+  if (node.height > kHighest) chat_unsupported("an expression this long");
+}
+
+void add_part(Expression& node, ChatExpressionPtr part) {
+  raise_above(node, part);
+  node.parts.push_back(std::move(part));
+}
 
 template <class... Parts>
 ChatExpressionPtr make(Kind kind, std::string name, Parts... parts) {
   auto node = std::make_unique<Expression>(Expression{.kind = kind, .name = std::move(name)});
-  (node->parts.push_back(std::move(parts)), ...);
+  (add_part(*node, std::move(parts)), ...);
   return node;
 }
 
@@ -63,7 +76,7 @@ class ExpressionParser {
     ChatExpressionPtr list = make(Kind::list, "", std::move(first));
     while (take(",")) {
       if (at_end() || next_is(")")) break;
-      list->parts.push_back(expression());
+      add_part(*list, expression());
     }
     return list;
   }
@@ -164,12 +177,13 @@ class ExpressionParser {
 
   ChatExpressionPtr primary() {
     if (peek().kind == Token::Kind::literal) {
-      ChatValue value = tokens_[at_++].literal;
-      while (value.string() != nullptr && peek().kind == Token::Kind::literal &&
-             peek().literal.string() != nullptr) {  // "a" "b"
-        value = *value.string() + *tokens_[at_++].literal.string();
+      const ChatValue& value = tokens_[at_++].literal;
+      if (value.string() == nullptr) return literal(value);
+      std::string text = *value.string();
+      while (peek().kind == Token::Kind::literal && peek().literal.string() != nullptr) {  // "a" "b"
+        text += *tokens_[at_++].literal.string();
       }
-      return literal(std::move(value));
+      return literal(std::move(text));
     }
     if (take("(")) return parenthesis();
     if (take("[")) return list();
@@ -190,7 +204,7 @@ class ExpressionParser {
   ChatExpressionPtr list() {
     ChatExpressionPtr node = make(Kind::list, "");
     while (!take("]")) {
-      node->parts.push_back(expression());
+      add_part(*node, expression());
       if (!next_is("]")) expect(",");
     }
     return node;
@@ -198,9 +212,9 @@ class ExpressionParser {
   ChatExpressionPtr dict() {
     ChatExpressionPtr node = make(Kind::dict, "");
     while (!take("}")) {
-      node->parts.push_back(expression());
+      add_part(*node, expression());
       expect(":");
-      node->parts.push_back(expression());
+      add_part(*node, expression());
       if (!next_is("}")) expect(",");
     }
     return node;
@@ -251,9 +265,10 @@ class ExpressionParser {
         std::string key = name();
         take("=");
         node.named.emplace_back(std::move(key), expression());
+        raise_above(node, node.named.back().second);
       } else {
         if (next_is("*") || next_is("**")) chat_unsupported("unpacked arguments");
-        node.parts.push_back(expression());
+        add_part(node, expression());
       }
       if (!next_is(")")) expect(",");
     }
@@ -285,7 +300,7 @@ class ExpressionParser {
                (peek().kind == Token::Kind::name && !next_is("else") && !next_is("or") &&
                 !next_is("and") && !next_is("is") && !next_is("if") && !next_is("in") &&
                 !next_is("not"))) {
-      result->parts.push_back(postfix(primary()));
+      add_part(*result, postfix(primary()));
     }
     return negated ? make(Kind::unary, "not", std::move(result)) : std::move(result);
   }

@@ -57,6 +57,7 @@ struct ChatExpression {
   ChatValue value = {};
   std::vector<ChatExpressionPtr> parts = {};
   std::vector<std::pair<std::string, ChatExpressionPtr>> named = {};
+  int height = 1;  // of the tree from here down
 };
 
 struct ChatStatement;

@@ -12,7 +12,8 @@ namespace {
 using Expression = ChatExpression;
 using Statement = ChatStatement;
 
-constexpr int kMostSteps = 3'000'000, kDeepestCall = 50;
+// kDeepest: evaluations and statements inside one another, each a few frames of the stack.
+constexpr int kDeepestCall = 50, kDeepest = 1000;
 
 enum class Flow { next, leave, repeat };
 
@@ -63,7 +64,11 @@ class Renderer {
     define("strftime_now", [](const ChatArguments& a) -> ChatValue {
       return format_date(a.positional.empty() ? "" : a.positional[0].text());
     });
-    define("range", make_range);
+    define("range", [this](const ChatArguments& a) -> ChatValue {
+      ChatValue range = make_range(a);
+      work_.spend_items(range.list()->size());
+      return range;
+    });
     define("namespace", [this](const ChatArguments& a) -> ChatValue {
       if (!a.positional.empty()) chat_unsupported("a namespace from a mapping");
       namespaces_.push_back(a.named);
@@ -83,20 +88,34 @@ class Renderer {
       scopes_[0].emplace_back(name, std::move(function));
   }
 
-  void step() {
-    if (++steps_ > kMostSteps) chat_unsupported("rendering this long");
-  }
+  // One node of the syntax, as long as it is being evaluated.
+  class Step {
+   public:
+    explicit Step(Renderer& renderer) : depth_(renderer.depth_) {
+      renderer.work_.spend(ChatWork::kNode);
+      if (depth_ == kDeepest) chat_unsupported("rendering nested this deep");
+      ++depth_;
+    }
+    ~Step() { --depth_; }
+    Step(const Step&) = delete;
+    Step& operator=(const Step&) = delete;
+
+   private:
+    int& depth_;
+  };
 
   // --- Variables
 
-  ChatValue look_up(const std::string& name) const {
+  ChatValue look_up(const std::string& name) {
     for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope) {
+      work_.spend(scope->size());
       if (const ChatValue* found = find_member(*scope, name)) return *found;
     }
     return ChatValue(ChatUndefined{name});
   }
 
   void set(const std::string& name, ChatValue value) {
+    work_.spend(scopes_.back().size());
     for (auto& member : scopes_.back()) {
       if (member.first == name) return static_cast<void>(member.second = std::move(value));
     }
@@ -105,7 +124,7 @@ class Renderer {
 
   void set_all(const std::vector<std::string>& names, ChatValue value) {
     if (names.size() == 1) return set(names[0], std::move(value));
-    const ChatList items = chat_items(value);
+    const ChatList items = chat_items(value, work_);
     if (items.size() != names.size()) chat_failure("unpacking what has another length");
     for (std::size_t i = 0; i < names.size(); ++i) set(names[i], items[i]);
   }
@@ -120,7 +139,7 @@ class Renderer {
   }
 
   Flow run_statement(const Statement& statement, std::string& out) {
-    step();
+    const Step step(*this);
     switch (statement.kind) {
       case Statement::Kind::text:
         append(out, statement.text);
@@ -161,7 +180,8 @@ class Renderer {
     return Flow::next;
   }
 
-  static void append(std::string& out, const std::string& text) {
+  void append(std::string& out, const std::string& text) {
+    work_.spend(text.size());
     if (out.size() + text.size() > kLongestChatText) chat_unsupported("a text this long");
     out += text;
   }
@@ -172,6 +192,7 @@ class Renderer {
     const ChatValue target = look_up(statement.names[0]);
     const auto* space = target.get<ChatNamespace>();
     if (space == nullptr) chat_failure("'" + statement.names[0] + "' is no namespace");
+    work_.spend(space->members->size());
     for (auto& member : *space->members) {
       if (member.first == statement.text)
         return static_cast<void>(member.second = std::move(value));
@@ -181,7 +202,7 @@ class Renderer {
 
   // Each round has variables of its own.
   Flow loop(const Statement& statement, std::string& out) {
-    ChatList items = chat_items(evaluate(*statement.expression));
+    ChatList items = chat_items(evaluate(*statement.expression), work_);
     if (statement.condition != nullptr) {
       std::erase_if(items, [&](const ChatValue& item) {
         scopes_.emplace_back();
@@ -193,7 +214,7 @@ class Renderer {
     }
     if (items.empty()) return statements(statement.bodies[1], out);
     for (std::size_t i = 0; i < items.size(); ++i) {
-      step();
+      work_.spend(4 * ChatWork::kNode);  // for loop_variable
       scopes_.push_back({{"loop", loop_variable(items, i)}});
       set_all(statement.names, items[i]);
       const Flow flow = statements(statement.bodies[0], out);
@@ -219,6 +240,8 @@ class Renderer {
     const std::size_t parameters = macro.names.size() - 1;
     if (arguments.positional.size() > parameters) chat_failure("too many arguments");
     ChatMembers own;
+    work_.spend(2 * parameters * arguments.named.size());
+    work_.spend_items(2 * scopes_[0].size());
     for (std::size_t i = 0; i < parameters; ++i) {
       const std::string& name = macro.names[i + 1];
       const std::size_t first_default = parameters - macro.defaults.size();
@@ -244,8 +267,15 @@ class Renderer {
 
   // --- Expressions
 
+  // Pays for texts, so that whoever is given one may go over it once.
   ChatValue evaluate(const Expression& e) {
-    step();
+    const Step step(*this);
+    ChatValue value = evaluate_kind(e);
+    if (value.string() != nullptr) work_.spend(value.string()->size());
+    return value;
+  }
+
+  ChatValue evaluate_kind(const Expression& e) {
     switch (e.kind) {
       case Expression::Kind::literal:
         return e.value;
@@ -258,16 +288,16 @@ class Renderer {
       case Expression::Kind::attribute:
         return attribute(e);
       case Expression::Kind::item:
-        return chat_item(evaluate(*e.parts[0]), evaluate(*e.parts[1]));
+        return chat_item(evaluate(*e.parts[0]), evaluate(*e.parts[1]), work_);
       case Expression::Kind::slice:
         return chat_slice(evaluate(*e.parts[0]), bound(e.parts[1]), bound(e.parts[2]),
-                          bound(e.parts[3]));
+                          bound(e.parts[3]), work_);
       case Expression::Kind::call:
         return call(e);
       case Expression::Kind::filter:
-        return apply_chat_filter(e.name, evaluate(*e.parts[0]), arguments(e));
+        return apply_chat_filter(e.name, evaluate(*e.parts[0]), arguments(e), work_);
       case Expression::Kind::test:
-        return apply_chat_test(e.name, evaluate(*e.parts[0]), arguments(e));
+        return apply_chat_test(e.name, evaluate(*e.parts[0]), arguments(e), work_);
       case Expression::Kind::unary:
         return unary(e);
       case Expression::Kind::binary:
@@ -290,6 +320,7 @@ class Renderer {
     for (std::size_t i = 0; i < e.parts.size(); i += 2) {
       const ChatValue key = evaluate(*e.parts[i]);
       if (key.string() == nullptr) chat_unsupported("a key that is no text");
+      work_.spend(members.size());
       if (find_member(members, *key.string()) != nullptr) chat_unsupported("a key twice");
       members.emplace_back(*key.string(), evaluate(*e.parts[i + 1]));
     }
@@ -311,7 +342,7 @@ class Renderer {
     const ChatValue object = evaluate(*e.parts[0]);
     if (has_chat_method(object, e.name))
       chat_unsupported("the method " + e.name + " without a call");
-    return chat_attribute(object, e.name);
+    return chat_attribute(object, e.name, work_);
   }
 
   ChatValue call(const Expression& e) {
@@ -319,7 +350,7 @@ class Renderer {
     if (callee.kind == Expression::Kind::attribute) {
       const ChatValue object = evaluate(*callee.parts[0]);
       if (has_chat_method(object, callee.name))
-        return call_chat_method(object, callee.name, arguments(e));
+        return call_chat_method(object, callee.name, arguments(e), work_);
       if (object.string() != nullptr || object.list() != nullptr || object.mapping()) {
         chat_unsupported("the method " + callee.name + " of " + object.type());
       }
@@ -337,23 +368,20 @@ class Renderer {
     const ChatValue value = evaluate(*e.parts[0]);
     if (e.name == "not") return !value.truth();
     if (!value.is<std::int64_t>()) chat_failure(e.name + value.type());
-    return e.name == "-" ? chat_operator("-", std::int64_t{0}, value) : value;
+    return e.name == "-" ? chat_operator("-", std::int64_t{0}, value, work_) : value;
   }
 
   ChatValue binary(const Expression& e) {
     ChatValue left = evaluate(*e.parts[0]);
     if (e.name == "and") return left.truth() ? evaluate(*e.parts[1]) : left;
     if (e.name == "or") return left.truth() ? left : evaluate(*e.parts[1]);
-    ChatValue value = chat_operator(e.name, left, evaluate(*e.parts[1]));
-    if (value.string() != nullptr && value.string()->size() > kLongestChatText) {
-      chat_unsupported("a text this long");
-    }
-    return value;
+    return chat_operator(e.name, left, evaluate(*e.parts[1]), work_);
   }
 
   std::vector<ChatMembers> scopes_;  // the template's own first, the innermost last
   std::deque<ChatMembers> namespaces_;
-  int steps_ = 0, calls_ = 0;
+  ChatWork work_;
+  int depth_ = 0, calls_ = 0;
 };
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "model/chat_text.h"
 
+#include <cstring>
+
 #include "model/utf8.h"
 #include "model/utf8_classes.h"
 
@@ -31,8 +33,8 @@ std::vector<std::string> python_split(std::string_view text,
   std::vector<std::string> parts;
   const auto room = [&] { return most < 0 || static_cast<std::int64_t>(parts.size()) < most; };
   if (separator) {
-    for (std::size_t at = text.find(*separator); at != text.npos && room();
-         at = text.find(*separator)) {
+    for (std::size_t at = find_text(text, *separator); at != text.npos && room();
+         at = find_text(text, *separator)) {
       parts.emplace_back(text.substr(0, at));
       text.remove_prefix(at + separator->size());
     }
@@ -55,13 +57,31 @@ std::vector<std::string> python_split(std::string_view text,
   return parts;
 }
 
+std::size_t find_text(std::string_view text, std::string_view part) {
+  if (part.empty()) return 0;
+  const void* found = ::memmem(text.data(), text.size(), part.data(), part.size());
+  if (found == nullptr) return text.npos;
+  return static_cast<std::size_t>(static_cast<const char*>(found) - text.data());
+}
+
 std::string python_replace(std::string_view text, std::string_view from, std::string_view to) {
   std::string out;
-  for (std::size_t at = text.find(from); at != text.npos; at = text.find(from)) {
+  for (std::size_t at = find_text(text, from); at != text.npos; at = find_text(text, from)) {
     out.append(text.substr(0, at)).append(to);
     text.remove_prefix(at + from.size());
   }
   return out.append(text);
+}
+
+std::optional<std::string_view> character_at(std::string_view text, std::int64_t index) {
+  if (index < 0) index += static_cast<std::int64_t>(count_code_points(text));
+  if (index < 0) return std::nullopt;
+  for (std::size_t at = 0; at < text.size(); --index) {
+    const std::size_t bytes = code_point_at(text, at).bytes;
+    if (index == 0) return text.substr(at, bytes);
+    at += bytes;
+  }
+  return std::nullopt;
 }
 
 std::vector<std::string> characters_of(std::string_view text) {

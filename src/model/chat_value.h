@@ -1,6 +1,7 @@
 // Values of a chat template: Python's, as far as templates use them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -13,6 +14,14 @@
 namespace neap {
 
 class ChatValue;
+class ChatWork;
+
+// Of a text in bytes, of a list or mapping in items, and of values inside one another: what is
+// larger is refused where it is made.
+constexpr std::size_t kLongestChatText = std::size_t{64} << 20;
+constexpr std::size_t kLongestChatList = std::size_t{1} << 20;
+constexpr int kDeepestChatValue = 100;
+
 using ChatList = std::vector<ChatValue>;
 // In order of insertion.
 using ChatMembers = std::vector<std::pair<std::string, ChatValue>>;
@@ -27,7 +36,9 @@ struct ChatArguments {
 using ChatFunction = std::function<ChatValue(const ChatArguments&)>;
 
 struct ChatUndefined {
-  std::string name = {};  // of what is not defined, for messages
+  explicit ChatUndefined(std::string_view of = {})
+      : name(of.size() <= 100 ? of : "something of a long name") {}
+  std::string name;  // of what is not defined, for messages
 };
 struct ChatNone {};
 // The one value that changes after it was made. Lives as long as the rendering.
@@ -37,23 +48,22 @@ struct ChatNamespace {
 
 class ChatValue {
  public:
-  using Data = std::variant<ChatUndefined, ChatNone, bool, std::int64_t, double, std::string,
-                            std::shared_ptr<const ChatList>, std::shared_ptr<const ChatMembers>,
-                            ChatNamespace, std::shared_ptr<const ChatFunction>>;
+  using Data = std::variant<ChatUndefined, ChatNone, bool, std::int64_t, double,
+                            std::shared_ptr<const std::string>, std::shared_ptr<const ChatList>,
+                            std::shared_ptr<const ChatMembers>, ChatNamespace,
+                            std::shared_ptr<const ChatFunction>>;
 
-  ChatValue() = default;                                       // undefined
-  ChatValue(ChatUndefined value) : data_(std::move(value)) {}  // NOLINT: implicit by design
-  ChatValue(ChatNone value) : data_(value) {}                  // NOLINT
-  ChatValue(ChatNamespace value) : data_(value) {}             // NOLINT
-  ChatValue(bool value) : data_(value) {}                      // NOLINT
-  ChatValue(std::int64_t value) : data_(value) {}              // NOLINT
-  ChatValue(double value) : data_(value) {}                    // NOLINT
-  ChatValue(std::string value) : data_(std::move(value)) {}    // NOLINT
-  ChatValue(const char* value) : data_(std::string(value)) {}  // NOLINT
-  ChatValue(ChatList value)                                    // NOLINT
-      : data_(std::make_shared<const ChatList>(std::move(value))) {}
-  ChatValue(ChatMembers value)  // NOLINT
-      : data_(std::make_shared<const ChatMembers>(std::move(value))) {}
+  ChatValue() = default;                                           // undefined
+  ChatValue(ChatUndefined value) : data_(std::move(value)) {}      // NOLINT: implicit by design
+  ChatValue(ChatNone value) : data_(value) {}                      // NOLINT
+  ChatValue(ChatNamespace value) : data_(value) {}                 // NOLINT
+  ChatValue(bool value) : data_(value) {}                          // NOLINT
+  ChatValue(std::int64_t value) : data_(value) {}                  // NOLINT
+  ChatValue(double value) : data_(value) {}                        // NOLINT
+  ChatValue(std::string value);                                    // NOLINT
+  ChatValue(const char* value) : ChatValue(std::string(value)) {}  // NOLINT
+  ChatValue(ChatList value);                                       // NOLINT
+  ChatValue(ChatMembers value);                                    // NOLINT
   ChatValue(ChatFunction value)  // NOLINT
       : data_(std::make_shared<const ChatFunction>(std::move(value))) {}
 
@@ -67,7 +77,7 @@ class ChatValue {
   }
   bool undefined() const { return is<ChatUndefined>(); }
   bool none() const { return is<ChatNone>(); }
-  const std::string* string() const { return get<std::string>(); }
+  const std::string* string() const;
   const ChatList* list() const;
   const ChatMembers* members() const;  // of a mapping or a namespace
   bool mapping() const { return is<std::shared_ptr<const ChatMembers>>(); }
@@ -81,14 +91,15 @@ class ChatValue {
 
  private:
   Data data_;
+  int depth_ = 0;  // of lists and mappings inside one another
 };
 
-bool operator==(const ChatValue& a, const ChatValue& b);
+bool chat_equal(const ChatValue& a, const ChatValue& b, ChatWork& work);
 // Null if there is none.
 const ChatValue* find_member(const ChatMembers& members, std::string_view name);
 
 // As json.dumps(ensure_ascii=False) writes it; indent < 0: on one line.
-std::string chat_json(const ChatValue& value, std::int64_t indent);
+std::string chat_json(const ChatValue& value, std::int64_t indent, ChatWork& work);
 
 // The template cannot be rendered here.
 [[noreturn]] void chat_unsupported(const std::string& what);

@@ -96,19 +96,26 @@ Pre pre_of(const GgufTokenizer& gguf) {
   return *std::move(pre);
 }
 
+// Null is absence, as it is to the tokenizer itself.
+bool boolean(const JsonNode& node, std::string_view key, bool otherwise) {
+  const auto found = node.find(key);
+  return found ? found->boolean() : otherwise;
+}
+
 // The same for two texts that mean the same: defaults spelled out, what does not change ids left out, a sequence of
 // one taken for its part.
-Json plain_pre_tokenizer(const Json& pre) {
-  if (!pre.is_object()) return pre;
-  Json plain = pre;
+Json plain_pre_tokenizer(const JsonNode& pre) {
+  const std::string& type = pre.at("type").string();
+  Json plain = pre.value();
   plain.erase("trim_offsets");
-  if (plain.value("type", "") == "ByteLevel") {
-    plain["use_regex"] = pre.value("use_regex", true);
-    plain["add_prefix_space"] = pre.value("add_prefix_space", true);
+  if (type == "ByteLevel") {
+    plain["use_regex"] = boolean(pre, "use_regex", true);
+    plain["add_prefix_space"] = boolean(pre, "add_prefix_space", true);
   }
-  if (plain.value("type", "") != "Sequence" || !plain.contains("pretokenizers")) return plain;
+  if (type != "Sequence") return plain;
+  const JsonNode list = pre.at("pretokenizers");
   Json parts = Json::array();
-  for (const Json& part : plain["pretokenizers"]) parts.push_back(plain_pre_tokenizer(part));
+  for (std::size_t i = 0; i < list.size(); ++i) parts.push_back(plain_pre_tokenizer(list[i]));
   if (parts.size() == 1) return parts[0];
   plain["pretokenizers"] = std::move(parts);
   return plain;
@@ -281,15 +288,17 @@ void check(const GgufTokenizer& gguf) {
 
 }  // namespace
 
-std::optional<std::string> pre_name_of(const Json& tokenizer_json) {
-  const Json asked = plain_pre_tokenizer(tokenizer_json.value("pre_tokenizer", Json()));
-  const Json& model = tokenizer_json.at("model");
-  const bool ignore_merges = model.is_object() && model.value("ignore_merges", false);
-  const Json normalizer = tokenizer_json.value("normalizer", Json());
+std::optional<std::string> pre_name_of(const JsonNode& tokenizer_json) {
+  const auto pre_tokenizer = tokenizer_json.find("pre_tokenizer");
+  if (!pre_tokenizer) return {};
+  const Json asked = plain_pre_tokenizer(*pre_tokenizer);
+  const bool ignore_merges = boolean(tokenizer_json.at("model"), "ignore_merges", false);
+  const auto normalizer = tokenizer_json.find("normalizer");
   for (const char* name : {"gpt-2", "llama-bpe", "smaug-bpe", "qwen2", "smollm", "tekken", "gpt-4o"}) {
     const Pre pre = *find_pre(name);
-    const bool same_text = normalizer.is_null() || normalizer == pre.normalizer;
-    if (same_text && pre.ignore_merges == ignore_merges && plain_pre_tokenizer(pre.pre_tokenizer) == asked) return name;
+    const bool same_text = !normalizer || normalizer->value() == pre.normalizer;
+    const JsonNode known(pre.pre_tokenizer, name);
+    if (same_text && pre.ignore_merges == ignore_merges && plain_pre_tokenizer(known) == asked) return name;
   }
   return {};
 }

@@ -44,7 +44,7 @@ GgufMetadata metadata_of(const GgufTokenizer& gguf);
 GgufTokenizer read_gguf_tokenizer(const GgufFile& file);
 
 // The name in tokenizer.ggml.pre of the split that a tokenizer.json asks for, or nothing.
-std::optional<std::string> pre_name_of(const Json& tokenizer_json);
+std::optional<std::string> pre_name_of(const JsonNode& tokenizer_json);
 
 // Splits that are known: those whose expressions the models' own tokenizer.json files have. Of
 // these follow, where llama.cpp simplified an expression, the originals; and for Qwen2 also its

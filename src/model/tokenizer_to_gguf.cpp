@@ -143,10 +143,12 @@ GgufTokenizer gguf_tokenizer_of(const Checkpoint& checkpoint, std::int64_t vocab
   gguf.file = checkpoint.folder() + "/tokenizer.json";
   const Json root = parse_json(read_text_file(gguf.file), gguf.file);
   const Json& model = root.at("model");
-  gguf.model = model.value("byte_fallback", false) ? "llama" : "gpt2";
+  const JsonNode node(root, gguf.file);
+  const auto byte_fallback = node.at("model").find("byte_fallback");
+  gguf.model = byte_fallback && byte_fallback->boolean() ? "llama" : "gpt2";
   const Merges merges = merges_of(model.at("merges"));
   if (gguf.model == "gpt2") {
-    const auto pre = pre_name_of(root);
+    const auto pre = pre_name_of(node);
     if (!pre) unsupported(gguf, "pre_tokenizer", "llama.cpp has no name for this way to cut text into words");
     gguf.pre = *pre;
     for (const auto& [left, right] : merges) gguf.merges.push_back(left + " " + right);

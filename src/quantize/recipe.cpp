@@ -2,16 +2,19 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "io/json.h"
+#include "io/names.h"
 #include "neap/error.h"
 #include "neap/quantize.h"
 
 namespace neap {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr std::array kMethods = {std::pair{Method::rtn, "rtn"}, std::pair{Method::gptq, "gptq"},
                                  std::pair{Method::gptaq, "gptaq"}, std::pair{Method::awq, "awq"},
@@ -89,24 +92,24 @@ void apply_setting(Override& result, const std::string& text, const std::string&
   }
 }
 
-Json to_json(const Override& o) {
-  Json j = {{"pattern", o.pattern}};
+OrderedJson to_json(const Override& o) {
+  OrderedJson j = {{"pattern", o.pattern}};
   if (o.bits) j["bits"] = *o.bits;
   if (o.group) j["group_size"] = *o.group == 0 ? -1 : *o.group;
   if (o.symmetric) j["symmetric"] = *o.symmetric;
   return j;
 }
 
-void put_grid(Json& j, const Recipe& r) {
+void put_grid(OrderedJson& j, const Recipe& r) {
   j["bits"] = r.bits;
   if (r.group) j["group_size"] = *r.group == 0 ? -1 : *r.group;
   j["symmetric"] = r.symmetric;
-  j["overrides"] = Json::array();
+  j["overrides"] = OrderedJson::array();
   for (const auto& o : r.overrides) j["overrides"].push_back(to_json(o));
   j["lm_head_bits"] = r.lm_head_bits;
 }
 
-void put_lobcq(Json& j, const LobcqRecipe& r) {
+void put_lobcq(OrderedJson& j, const LobcqRecipe& r) {
   j["block_array"] = r.layout.block_array;
   j["block"] = r.layout.block;
   j["num_codebooks"] = r.layout.codebooks;
@@ -115,71 +118,150 @@ void put_lobcq(Json& j, const LobcqRecipe& r) {
   j["scales"] = name_of(r.scales);
 }
 
-void put_block_scaled(Json& j, const Recipe& r) {
+void put_block_scaled(OrderedJson& j, const Recipe& r) {
   if (r.scheme == Scheme::int4) j["group_size"] = r.block_scaled.group;
   j["weights_only"] = r.block_scaled.weights_only;
 }
 
-void refuse_unknown_keys(const Json& object, const std::set<std::string>& known, const std::string& file) {
-  for (const auto& [key, value] : object.items()) {
+void refuse_unknown_keys(const JsonNode& object, const std::set<std::string>& known) {
+  for (const auto& [key, value] : object.value().items()) {
     if (known.contains(key)) continue;
     std::string names;
     for (const auto& name : known) names += (names.empty() ? "" : ", ") + name;
+    const std::string path = object.path().empty() ? key : object.path() + "." + key;
     throw Error(ErrorCode::format, "unknown recipe key",
-                {.file = file, .tensor = key, .expected = "one of " + names});
+                {.file = object.file(), .tensor = printable(path), .expected = "one of " + names});
   }
 }
 
+void take(const JsonNode& node, bool& value) { value = node.boolean(); }
+void take(const JsonNode& node, double& value) { value = node.number(); }
+void take(const JsonNode& node, std::string& value) { value = node.string(); }
+void take(const JsonNode& node, std::int64_t& value) { value = node.integer(); }
+void take(const JsonNode& node, int& value) {
+  value = static_cast<int>(node.integer(std::numeric_limits<int>::min(), std::numeric_limits<int>::max()));
+}
+// JsonNode's integers end at 2^63, seeds at 2^64.
+void take(const JsonNode& node, std::uint64_t& value) {
+  const bool beyond = node.value().is_number_unsigned();
+  value = beyond ? node.value().get<std::uint64_t>() : static_cast<std::uint64_t>(node.integer(0));
+}
+void take(const JsonNode& node, std::vector<std::string>& values) {
+  values.clear();
+  for (std::size_t i = 0; i < node.size(); ++i) values.push_back(node[i].string());
+}
 template <class T>
-void read(const Json& object, const char* key, T& value, const std::string& file) {
-  if (!object.contains(key)) return;
-  try {
-    value = object.at(key).get<T>();
-  } catch (const nlohmann::json::exception&) {
-    throw Error(ErrorCode::format, "recipe value of the wrong type",
-                {.file = file, .tensor = key, .found = object.at(key).dump()});
-  }
+void take(const JsonNode& node, std::optional<T>& value) {
+  take(node, value.emplace());
 }
 
-Override override_from_json(const Json& j, const std::string& file) {
-  refuse_unknown_keys(j, {"pattern", "bits", "group_size", "symmetric"}, file);
+// What is absent, or null, stays as it is.
+template <class T>
+void read(const JsonNode& object, const char* key, T& value) {
+  if (const auto found = object.find(key)) take(*found, value);
+}
+
+void read_group(const JsonNode& object, std::optional<std::int64_t>& group) {
+  read(object, "group_size", group);
+  if (group) group = group_from_user(*group);
+}
+
+Override override_from_json(const JsonNode& node) {
   Override o;
-  read(j, "pattern", o.pattern, file);
-  if (o.pattern.empty()) throw Error(ErrorCode::format, "an override needs a 'pattern'", {.file = file});
-  int bits = 0;
-  std::int64_t group = 0;
-  bool symmetric = false;
-  read(j, "bits", bits, file);
-  read(j, "group_size", group, file);
-  read(j, "symmetric", symmetric, file);
-  if (j.contains("bits")) o.bits = bits;
-  if (j.contains("group_size")) o.group = group_from_user(group);
-  if (j.contains("symmetric")) o.symmetric = symmetric;
+  o.pattern = node.at("pattern").string();
+  if (o.pattern.empty()) node.at("pattern").fail("empty", "a pattern");
+  refuse_unknown_keys(node, {"pattern", "bits", "group_size", "symmetric"});
+  read(node, "bits", o.bits);
+  read_group(node, o.group);
+  read(node, "symmetric", o.symmetric);
   return o;
 }
 
 // Keys of one scheme are unknown to the other.
-void read_grid(const Json& j, Recipe& r, const std::string& file) {
-  std::int64_t group = 0;
-  std::vector<Json> overrides;
-  read(j, "bits", r.bits, file);
-  read(j, "group_size", group, file);
-  read(j, "symmetric", r.symmetric, file);
-  read(j, "overrides", overrides, file);
-  read(j, "lm_head_bits", r.lm_head_bits, file);
-  if (j.contains("group_size")) r.group = group_from_user(group);
-  for (const Json& o : overrides) r.overrides.push_back(override_from_json(o, file));
+void read_grid(const JsonNode& node, Recipe& r) {
+  read(node, "bits", r.bits);
+  read_group(node, r.group);
+  read(node, "symmetric", r.symmetric);
+  read(node, "lm_head_bits", r.lm_head_bits);
+  const auto overrides = node.find("overrides");
+  for (std::size_t i = 0; overrides && i < overrides->size(); ++i) {
+    r.overrides.push_back(override_from_json((*overrides)[i]));
+  }
 }
 
-void read_lobcq(const Json& j, LobcqRecipe& r, const std::string& file) {
-  read(j, "block_array", r.layout.block_array, file);
-  read(j, "block", r.layout.block, file);
-  read(j, "num_codebooks", r.layout.codebooks, file);
-  read(j, "codebooks", r.codebooks, file);
-  read(j, "weights_only", r.weights_only, file);
+void read_lobcq(const JsonNode& node, LobcqRecipe& r) {
+  read(node, "block_array", r.layout.block_array);
+  read(node, "block", r.layout.block);
+  read(node, "num_codebooks", r.layout.codebooks);
+  read(node, "codebooks", r.codebooks);
+  read(node, "weights_only", r.weights_only);
   std::string scales = "search";
-  read(j, "scales", scales, file);
+  read(node, "scales", scales);
   r.scales = scale_choice_from_name(scales);
+}
+
+void read_gguf(const JsonNode& node, GgufRecipe& r) {
+  std::string type = name_of(r.mix);
+  read(node, "type", type);
+  r.mix = gguf_mix_from_name(type);
+  read(node, "pure", r.pure);
+  read(node, "allow_fallback", r.allow_fallback);
+}
+
+// Reads the keys that only this scheme has; returns their names.
+std::set<std::string> read_scheme(const JsonNode& node, Recipe& r) {
+  switch (r.scheme) {
+    case Scheme::lobcq:
+      read_lobcq(node, r.lobcq);
+      return {"block_array", "block", "num_codebooks", "codebooks", "weights_only", "scales"};
+    case Scheme::integer:
+      read_grid(node, r);
+      return {"bits", "group_size", "symmetric", "overrides", "lm_head_bits"};
+    case Scheme::gguf:
+      read_gguf(node, r.gguf);
+      return {"type", "pure", "allow_fallback"};
+    case Scheme::int4:
+      read(node, "group_size", r.block_scaled.group);
+      read(node, "weights_only", r.block_scaled.weights_only);
+      return {"group_size", "weights_only"};
+    case Scheme::nvfp4:
+    case Scheme::mxfp4:
+      read(node, "weights_only", r.block_scaled.weights_only);
+      return {"weights_only"};
+  }
+  return {};
+}
+
+Recipe recipe_from(const JsonNode& node) {
+  Recipe r;
+  std::string scheme = name_of(r.scheme), method = name_of(r.method), order = name_of(r.order), precision = "bf16",
+              target = name_of(r.target);
+  read(node, "scheme", scheme);
+  r.scheme = value_from(kSchemes, scheme, "scheme");
+  std::set<std::string> known = read_scheme(node, r);
+  known.insert({"method", "scheme", "ignore", "imatrix", "samples", "seqlen", "seed", "precision", "target", "target_mix",
+                "ridge", "paths", "order", "descent_sweeps", "refits", "balance"});
+  refuse_unknown_keys(node, known);
+  read(node, "method", method);
+  read(node, "ignore", r.ignore);
+  read(node, "imatrix", r.imatrix);
+  read(node, "samples", r.samples);
+  read(node, "seqlen", r.length);
+  read(node, "seed", r.seed);
+  read(node, "precision", precision);
+  read(node, "target", target);
+  read(node, "target_mix", r.target_mix);
+  read(node, "ridge", r.ridge);
+  read(node, "paths", r.paths);
+  read(node, "order", order);
+  read(node, "descent_sweeps", r.descent_sweeps);
+  read(node, "refits", r.refits);
+  read(node, "balance", r.balance);
+  r.method = method_from_name(method);
+  r.order = order_from_name(order);
+  r.target = target_from_name(target);
+  r.precision = value_from(kPrecisions, precision, "precision");
+  return r;
 }
 
 }  // namespace
@@ -236,7 +318,7 @@ Override parse_override(const std::string& text) {
 }
 
 std::string Recipe::to_json() const {
-  Json j = {{"method", name_of(method)}, {"scheme", name_of(scheme)}};
+  OrderedJson j = {{"method", name_of(method)}, {"scheme", name_of(scheme)}};
   if (scheme == Scheme::lobcq) {
     put_lobcq(j, lobcq);
   } else if (scheme == Scheme::integer) {
@@ -266,61 +348,10 @@ std::string Recipe::to_json() const {
 }
 
 Recipe Recipe::from_json(const std::string& text, const std::string& file) {
-  Json j = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (j.is_discarded() || !j.is_object()) {
-    throw Error(ErrorCode::format, "a recipe is one JSON object", {.file = file});
-  }
-  if (j.contains("recipe") && j["recipe"].is_object()) j = Json(j["recipe"]);  // in a report
-  Recipe r;
-  std::string scheme = name_of(r.scheme);
-  read(j, "scheme", scheme, file);
-  r.scheme = value_from(kSchemes, scheme, "scheme");
-  std::set<std::string> known = {"method",    "scheme", "ignore", "imatrix",      "samples", "seqlen", "seed",  "precision",
-                                 "target",    "target_mix", "ridge",   "paths",   "order",  "descent_sweeps", "refits", "balance"};
-  if (r.scheme == Scheme::lobcq) {
-    known.insert({"block_array", "block", "num_codebooks", "codebooks", "weights_only", "scales"});
-    read_lobcq(j, r.lobcq, file);
-  } else if (r.scheme == Scheme::integer) {
-    known.insert({"bits", "group_size", "symmetric", "overrides", "lm_head_bits"});
-    read_grid(j, r, file);
-  } else if (r.scheme == Scheme::gguf) {
-    known.insert({"type", "pure", "allow_fallback"});
-    std::string type = name_of(r.gguf.mix);
-    read(j, "type", type, file);
-    r.gguf.mix = gguf_mix_from_name(type);
-    read(j, "pure", r.gguf.pure, file);
-    read(j, "allow_fallback", r.gguf.allow_fallback, file);
-  } else {
-    known.insert("weights_only");
-    if (r.scheme == Scheme::int4) known.insert("group_size");
-    read(j, "group_size", r.block_scaled.group, file);
-    read(j, "weights_only", r.block_scaled.weights_only, file);
-  }
-  refuse_unknown_keys(j, known, file);
-  std::string method = name_of(r.method), order = name_of(r.order), precision = "bf16";
-  std::string target = name_of(r.target);
-  read(j, "method", method, file);
-  read(j, "ignore", r.ignore, file);
-  read(j, "imatrix", r.imatrix, file);
-  read(j, "samples", r.samples, file);
-  read(j, "seqlen", r.length, file);
-  read(j, "seed", r.seed, file);
-  read(j, "precision", precision, file);
-  read(j, "target", target, file);
-  read(j, "target_mix", r.target_mix, file);
-  read(j, "ridge", r.ridge, file);
-  read(j, "paths", r.paths, file);
-  read(j, "order", order, file);
-  read(j, "descent_sweeps", r.descent_sweeps, file);
-  read(j, "refits", r.refits, file);
-  bool balance = false;
-  read(j, "balance", balance, file);
-  if (j.contains("balance")) r.balance = balance;
-  r.method = method_from_name(method);
-  r.order = order_from_name(order);
-  r.target = target_from_name(target);
-  r.precision = value_from(kPrecisions, precision, "precision");
-  return r;
+  const Json json = parse_json(text, file);
+  const JsonNode root(json, file);
+  const auto inside = root.find("recipe");  // of a report
+  return recipe_from(inside ? *inside : root);
 }
 
 }  // namespace neap

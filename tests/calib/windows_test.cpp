@@ -78,12 +78,23 @@ TEST(ReadWindows, TooLittleTextIsAnErrorThatCounts) {
 TEST(ReadWindows, AWrongLineIsAnErrorThatNamesFileAndLine) {
   const TempFolder folder;
   for (const char* line : {"not json", "[1]", "{\"words\": 1}", "{\"text\": 3}", "{\"ids\": [1, 259]}",
-                           "{\"ids\": []}", "{\"messages\": [{\"role\": \"user\"}]}"}) {
-    const auto file = folder.write("a.jsonl", std::string("{\"text\": \"fine\"}\n") + line + "\n");
+                           "{\"ids\": []}", "{\"messages\": [{\"role\": \"user\"}]}", "{\"messages\": []}",
+                           "{\"text\": \"a\", \"text\": \"b\"}", "{\"ids\": [1]}\\0"}) {
+    std::string second = line;
+    if (const auto nul = second.find("\\0"); nul != second.npos) second.replace(nul, 2, 1, '\0');
+    const auto file = folder.write("a.jsonl", "{\"text\": \"fine\"}\n" + second + "\n");
     const std::string message = message_of([&] { read({file}, 0, 10); });
     EXPECT_NE(message.find("a.jsonl"), std::string::npos) << message;
     EXPECT_NE(message.find("line 2"), std::string::npos) << message;
   }
+}
+
+TEST(ReadWindows, ALineNestedDeeplyIsAnErrorThatNamesIt) {
+  const TempFolder folder;
+  const auto file = folder.write(
+      "a.jsonl", "{\"ids\": " + std::string(400'000, '[') + std::string(400'000, ']') + "}\n");
+  const std::string message = message_of([&] { read({file}, 0, 10); });
+  EXPECT_NE(message.find("a.jsonl: line 1: JSON is nested too deeply"), std::string::npos) << message;
 }
 
 TEST(ReadWindows, AMissingFileIsAnErrorThatNamesIt) {

@@ -101,6 +101,39 @@ TEST(Choices, TheErrorIsTheStandardErrorOfTheShare) {
   EXPECT_NEAR(found.accuracy.error, std::sqrt(0.25 / 3), 1e-12);
 }
 
+// Without start token, unless it is named; "ab" is one token, and "~" none.
+Tokenizer merging(bool start) {
+  nlohmann::json json = nlohmann::json::parse(test::byte_tokenizer_json(/*add_bos=*/false, {"a b"}));
+  json["normalizer"] = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", ""}};
+  json["pre_tokenizer"] = {{"type", "Sequence"},
+                           {"pretokenizers",
+                            {{{"type", "Split"}, {"pattern", {{"String", "~"}}}, {"behavior", "Removed"}, {"invert", false}},
+                             {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
+  return Tokenizer::from_json(json.dump(), "tokenizer.json", start ? R"({"bos_token": "<s>"})" : "{}");
+}
+
+TEST(Choices, ATaskOfOneTokenIsJudgedBehindTheStartToken) {
+  SmallModel model(kVocabulary + 1, 6, 2, 0.6f);
+  const std::vector<ChoiceTask> tasks = {{"a", {"b", "c"}, 0}};
+  const ChoiceResult found = evaluate_choices(model, merging(true), tasks);
+  // The start token and "ab" against "a" and "c".
+  const Matrix<float> whole = model.logits({1, kVocabulary}), parts = model.logits({3 + 'a', 3 + 'c'});
+  const auto score = [](const Matrix<float>& logits, std::size_t token) {
+    double total = 0;
+    for (std::size_t v = 0; v < logits.cols(); ++v) total += std::exp(double{logits(0, v)});
+    return logits(0, token) - std::log(total);
+  };
+  EXPECT_EQ(found.accuracy.mean, score(whole, kVocabulary) > score(parts, 3 + 'c') ? 1 : 0);
+}
+
+TEST(Choices, ATaskOfTooFewTokensIsAnErrorThatNamesIt) {
+  SmallModel model(kVocabulary + 1, 6, 2, 0.6f);
+  const std::vector<ChoiceTask> one = {{"a", {"x", "c"}, 0}, {"a", {"b", "c"}, 0}}, none = {{"~", {"~", "~~"}, 0}};
+  EXPECT_ERROR(evaluate_choices(model, merging(false), one), ErrorCode::data, "task 2: nothing stands before");
+  EXPECT_ERROR(evaluate_choices(model, merging(false), none), ErrorCode::data, "task 1: nothing stands before");
+  EXPECT_ERROR(evaluate_choices(model, merging(true), none), ErrorCode::data, "task 1: a choice gives no tokens");
+}
+
 class TaskFile : public ::testing::Test {
  protected:
   std::vector<ChoiceTask> read(const std::string& lines) {
@@ -140,10 +173,20 @@ TEST_F(TaskFile, EachFaultNamesItsLine) {
            "{\"context\": \"a\", \"choices\": [\"c\", \"d\"], \"answer\": \"c\"}",
            "{\"context\": \"a\", \"choices\": [\"c\", \"d\"], \"answer\": \"C\"}",
            "{\"context\": \"a\", \"choices\": [\"c\", \"d\"], \"answer\": 0.5}",
+           "{\"context\": \"a\", \"choices\": [\"c\", \"d\"], \"answer\": \"\"}",
+           "{\"context\": \"a\", \"choices\": [\"c\", \"d\"], \"answer\": 1, \"answer\": 0}",
        }) {
     SCOPED_TRACE(bad);
     EXPECT_ERROR(read(good + bad), ErrorCode::format, "line 2");
   }
+}
+
+TEST_F(TaskFile, ALineNestedDeeplyIsAnErrorThatNamesIt) {
+  const std::string deep = std::string(400'000, '[') + std::string(400'000, ']');
+  EXPECT_ERROR(read("{\"context\": \"a\", \"choices\": [" + deep + ", \"b\"], \"answer\": 0}"), ErrorCode::format,
+               "tasks.jsonl: line 1: JSON is nested too deeply");
+  EXPECT_ERROR(read("{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": " + deep + "}"), ErrorCode::format,
+               "line 1");
 }
 
 TEST_F(TaskFile, AnEmptyOrMissingFileIsAnError) {

@@ -167,6 +167,24 @@ TEST(Imatrix, ErrorsOfTheNewerFormNameTheEntry) {
   EXPECT_ERROR(parse(bare.build()), ErrorCode::format, "imatrix.datasets");
 }
 
+TEST(Imatrix, SizesOfTheTextThatNoProductHoldsAreRefused) {
+  const auto with = [](std::int64_t chunks, std::int64_t chunk_size) {
+    GgufBuilder builder;
+    builder.string("general.type", "imatrix")
+        .array("imatrix.datasets", test::kString, 1, GgufBuilder::text("wiki.txt"))
+        .scalar("imatrix.chunk_count", test::kI64, chunks)
+        .scalar("imatrix.chunk_size", test::kI64, chunk_size);
+    return builder.build();
+  };
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+  EXPECT_ERROR(parse(with(std::int64_t{1} << 62, 4)), ErrorCode::format,
+               "x.imatrix: 'imatrix.chunk_count': out of range (expected 0 to 2147483647, found 4611686018427387904)");
+  EXPECT_ERROR(parse(with(-1, 4)), ErrorCode::format, "'imatrix.chunk_count'");
+  EXPECT_ERROR(parse(with(3, kMost + 1)), ErrorCode::format, "'imatrix.chunk_size'");
+  EXPECT_ERROR(parse(with(3, -512)), ErrorCode::format, "'imatrix.chunk_size'");
+  EXPECT_ERROR(parse(with(kMost, kMost)), ErrorCode::format, "no entries");
+}
+
 TEST(Imatrix, ANameThatGgufHasNoRoomForIsRefused) {
   const test::TempFolder folder;
   ImportanceMatrix matrix = small();

@@ -2,6 +2,8 @@
 // refused.
 #include <gtest/gtest.h>
 
+#include <chrono>
+
 #include "io/json.h"
 #include "model/chat_template.h"
 #include "neap/error.h"
@@ -135,6 +137,86 @@ TEST(Chat, NoTemplateEatsTheMachine) {
         std::string("{{ ('a' * 10000000).replace('a', 'b' * 10000000) }}")}) {
     EXPECT_EQ(code_of(source), ErrorCode::unsupported) << source.substr(0, 80);
   }
+}
+
+std::string repeated(const std::string& part, int times) {
+  std::string text;
+  for (int i = 0; i < times; ++i) text += part;
+  return text;
+}
+
+// Each is quick, small and refused, whatever a machine could do with it.
+TEST(Chat, NoTemplateDoesMoreWorkThanItsSyntaxShows) {
+  const auto loops = [](const std::string& start, int rounds, const std::string& body) {
+    return "{% set ns = namespace(l=" + start + ") %}{% for i in range(" + std::to_string(rounds) + ") %}" + body +
+           "{% endfor %}";
+  };
+  const std::string twins = loops("[1]", 40, "{% set ns.l = [ns.l, ns.l] %}");
+  const std::string text = "{% set t = 'a' * 30000000 %}";
+  for (const std::string& source : {
+           loops("[1]", 90'000, "{% set ns.l = [ns.l] %}"),
+           loops("[1]", 90'000, "{% set ns.l = {'a': ns.l} %}"),
+           loops("[1]", 34, "{% set ns.l = ns.l + ns.l %}"),
+           twins + "{{ ns.l == ns.l }}",
+           twins + "{{ ns.l in [ns.l] }}",
+           twins + "{{ [ns.l] | select('eq', ns.l) | list | length }}",
+           twins + "{{ ns.l | tojson }}",
+           twins + "{{ ns.l | tojson(indent=16) }}",
+           loops("[1]", 90'000, "{% set ns.l = ns.l + ['" + std::string(100'000, 'a') + "' ~ i] %}"),
+           text + "{% for i in range(90000) %}{% set u = t ~ i %}{% endfor %}",
+           text + "{% for i in range(90000) %}{% set u = t | length %}{% endfor %}",
+           text + "{% for i in range(90000) %}{% set u %}{{ t }}{% endset %}{% endfor %}",
+           text + "{% set s = range(99999) | list %}{{ s | select('in', [t, t]) | list | length }}"
+                  "{{ (['a'] + s) | map('string') | select('in', t) | list | length }}",
+           text + "{{ t | list | length }}",
+           text + "{{ t.split('a') | length }}",
+           text + "{{ t.strip('b' * 30000000 ~ 'a') }}",
+           text + "{% for i in range(90000) %}{{ t ~ 'b' in t ~ t }}{% endfor %}",
+           text + "{{ [t, t, t, t, t, t, t, t, t] | map('replace', 'a' * 4000 ~ 'b', '') | join }}",
+           text + "{% for i in range(90000) %}{% set u = t[::-1] %}{% endfor %}",
+           text + "{% set ns = namespace(l=[]) %}{% for i in range(90000) %}{% set ns.l = ns.l + [{'a': 1}[t]] %}{% endfor %}",
+           "{{ 'a' | map('map'" + repeated(", 'map'", 200'000) + ") }}",
+           "{% macro f() %}" + repeated("{% if true %}", 90) + "{{ f() }}" + repeated("{% endif %}", 90) +
+               "{% endmacro %}{{ f() }}",
+       }) {
+    const auto begin = std::chrono::steady_clock::now();
+    EXPECT_EQ(code_of(source), ErrorCode::unsupported) << source.substr(0, 200);
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20)) << source.substr(0, 200);
+  }
+}
+
+TEST(Chat, ExpressionsMayBeLongButNotEndless) {
+  const auto chain = [](const std::string& first, const std::string& link, int times) {
+    return "{{ " + first + repeated(link, times) + " }}";
+  };
+  EXPECT_EQ(render(chain("1", " + 1", 500)), "501");
+  for (const std::string& source :
+       {chain("1", " + 1", 200'000), chain("'a'", " ~ 'a'", 200'000), chain("x", ".x", 200'000),
+        chain("x", "[0]", 200'000), chain("f", "()", 200'000), chain("'a'", " | trim", 200'000),
+        chain("'a'", " is string", 200'000), chain("'a'", " if true", 200'000),
+        "{% macro f() %}" + chain("f()", " + 1", 900) + "{% endmacro %}{{ f() }}"}) {
+    EXPECT_EQ(code_of(source), ErrorCode::unsupported) << source.substr(0, 80);
+  }
+}
+
+TEST(Chat, LongConversationsAreRendered) {
+  ChatList messages;
+  for (int i = 0; i < 2000; ++i) {
+    messages.emplace_back(ChatMembers{{"role", i % 2 == 0 ? "user" : "assistant"}, {"content", std::string(2000, 'a')}});
+  }
+  const std::string text = render(
+      "{% for m in messages %}{% if (m.role == 'user') == (loop.index0 % 2 == 0) and m.role in ['user', 'assistant'] and "
+      "messages | length > 3 and messages[loop.index0 - 1] is defined and m.content[-1] == 'a' %}{{ m.role + '\n' + "
+      "m.content | trim + '\n' }}{% endif %}{% endfor %}{{ messages[1:] | length }}{{ messages == messages }}",
+      {{"messages", messages}});
+  EXPECT_GT(text.size(), 2000u * 2000);
+}
+
+TEST(Chat, SlicesAreThoseOfPython) {
+  EXPECT_EQ(render("{{ 'a\u00e9bc'[1:3] }} {{ 'a\u00e9bc'[::-1] }} {{ 'abcdef'[::4] }} {{ 'abcdef'[-2::-2] }} "
+                   "{{ 'abc'[5:] }} {{ 'abc'[::99] }} {{ 'abc'[::-99] }} {{ 'abc'[2:1] }} {{ 'a\u00e9'[-1] }} {{ 'ab'[2] }} "
+                   "{{ [1, 2, 3][::-2] | join }} {{ 'ab'[-3] }}"),
+            "\u00e9b cb\u00e9a ae eca  a c  \u00e9  31 ");
 }
 
 }  // namespace

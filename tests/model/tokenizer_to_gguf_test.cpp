@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "model/tokenizer_gguf.h"
 #include "support/byte_tokenizer.h"
@@ -63,6 +64,26 @@ TEST(TokenizerToGguf, WhatLlamaCppHasNoNameForIsRefused) {
     const test::TempFolder folder;
     EXPECT_THROW(converted(folder, name), Error) << name;
   }
+}
+
+// tokenizer.json with every flag that is off, and ByteLevel's that are on by default, as null.
+void write_nulls(const std::string& path) {
+  Json root = parse_json(read_text_file(path), path);
+  for (const char* key : {"byte_fallback", "ignore_merges", "fuse_unk"}) root["model"][key] = nullptr;
+  root["added_tokens"] = nullptr;
+  root["pre_tokenizer"]["use_regex"] = nullptr;
+  std::ofstream(path) << root.dump();
+}
+
+TEST(TokenizerToGguf, NullIsAbsenceHereToo) {
+  const test::TempFolder folder;
+  const std::string model = test::tiny_model(folder, "llama2");
+  folder.write("llama2/tokenizer.json", test::byte_tokenizer_json(/*add_bos=*/false));
+  const GgufTokenizer before = gguf_tokenizer_of(Checkpoint::open(model), 259);
+  write_nulls(model + "/tokenizer.json");
+  const GgufTokenizer after = gguf_tokenizer_of(Checkpoint::open(model), 259);
+  EXPECT_EQ(after.model, "gpt2");
+  EXPECT_EQ(after.pre, before.pre);
 }
 
 TEST(TokenizerToGguf, MoreTokensThanRowsAreRefused) {

@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "neap/error.h"
 #include "neap/quantize.h"
+#include "support/expect_error.h"
 
 namespace neap {
 namespace {
@@ -122,6 +125,53 @@ TEST(Recipe, AMisspeltKeyIsAnErrorThatNamesIt) {
 TEST(Recipe, AValueOfTheWrongTypeIsAnErrorThatNamesIt) {
   const std::string found = error_of([] { Recipe::from_json(R"({"bits": "three"})", "r.json"); });
   EXPECT_NE(found.find("'bits'"), std::string::npos) << found;
+}
+
+TEST(Recipe, NoValueIsConvertedToAnother) {
+  for (const auto& [text, key] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"bits": 3.9})", "bits"},
+           {R"({"bits": 4294967299})", "bits"},
+           {R"({"bits": true})", "bits"},
+           {R"({"paths": 1e300})", "paths"},
+           {R"({"samples": 1e3})", "samples"},
+           {R"({"seqlen": 9223372036854775808})", "seqlen"},
+           {R"({"seed": -1})", "seed"},
+           {R"({"seed": 1.0})", "seed"},
+           {R"({"seed": 18446744073709551616})", "seed"},
+           {R"({"symmetric": 1})", "symmetric"},
+           {R"({"ridge": true})", "ridge"},
+           {R"({"ignore": ["a", 1]})", "ignore[1]"},
+           {R"({"ignore": "a"})", "ignore"},
+           {R"({"overrides": [{"pattern": "a", "bits": 3.5}]})", "overrides[0].bits"},
+           {R"({"overrides": [{"pattern": "a", "bit": 3}]})", "overrides[0].bit"},
+           {R"({"overrides": [{"bits": 3}]})", "overrides[0].pattern"},
+           {R"({"overrides": {"pattern": "a"}})", "overrides"},
+           {R"({"recipe": {"bits": 3.9}})", "recipe.bits"},
+           {R"({"scheme": "lobcq", "block": 8.5})", "block"},
+           {R"({"scheme": "int4", "group_size": 64.5})", "group_size"}}) {
+    EXPECT_ERROR(Recipe::from_json(text, "r.json"), ErrorCode::format, "r.json: '" + key + "'");
+  }
+}
+
+TEST(Recipe, JsonIsReadAsStrictlyAsElsewhere) {
+  EXPECT_ERROR(Recipe::from_json(R"({"bits": 3, "bits": 4})", "r.json"), ErrorCode::format, "'bits': the same key");
+  EXPECT_ERROR(Recipe::from_json("[1]", "r.json"), ErrorCode::format, "r.json: has the wrong type");
+  EXPECT_ERROR(Recipe::from_json("{", "r.json"), ErrorCode::format, "r.json: offset");
+  for (const std::string key : {"bits", "recipe"}) {
+    const std::string deep = "{\"" + key + "\": " + std::string(400'000, '[') + std::string(400'000, ']') + "}";
+    EXPECT_ERROR(Recipe::from_json(deep, "r.json"), ErrorCode::format, "nested too deeply");
+  }
+}
+
+TEST(Recipe, JsonHoldsTheLargestSeed) {
+  Recipe r;
+  r.seed = std::numeric_limits<std::uint64_t>::max();
+  EXPECT_EQ(Recipe::from_json(r.to_json(), "r.json").seed, r.seed);
+}
+
+TEST(Recipe, NullLeavesASettingAsItIs) {
+  EXPECT_EQ(Recipe::from_json(R"({"group_size": null, "balance": null, "bits": null})", "r.json").to_json(),
+            Recipe{}.to_json());
 }
 
 TEST(Recipe, AnUnknownMethodIsAnErrorThatListsTheKnown) {
