@@ -142,7 +142,8 @@ Architecture architecture_of(const Checkpoint& checkpoint) {
 // The recipe that Neap left beside its output; null for anything else.
 Json recipe_of(const Checkpoint& checkpoint) {
   std::ifstream in(report_path(checkpoint), std::ios::binary);
-  const Json report = Json::parse(in, nullptr, /*allow_exceptions=*/false);
+  const auto shallow = [](int depth, Json::parse_event_t, Json&) { return depth < 64; };  // to be printed by recursion
+  const Json report = Json::parse(in, shallow, /*allow_exceptions=*/false);
   return report.is_object() && report.contains("recipe") && report["recipe"].is_object() ? report["recipe"] : Json(nullptr);
 }
 
