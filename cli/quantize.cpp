@@ -15,7 +15,8 @@ namespace {
 
 constexpr char kFooter[] =
     "Methods:\n"
-    "  rtn    round to the nearest point of the grid; no calibration, seconds\n"
+    "  rtn    round to the nearest point of the grid; seconds, and no calibration (but for the 4-bit\n"
+    "         activations of NVFP4)\n"
     "  gptq   GPTQ, with exact static groups\n"
     "  gptaq  GPTQ with the published correction towards full-precision activations\n"
     "  awq    activation-aware scales folded into the neighbours, clipping, rounding\n"
@@ -24,7 +25,7 @@ constexpr char kFooter[] =
     "Examples:\n"
     "  neap quantize meta-llama/Llama-3.2-1B -o small-w4\n"
     "  neap quantize model/ -o small-w4a4 --scheme LOBCQ\n"
-    "  neap quantize model/ -o small-nvfp4 --scheme NVFP4 --method rtn\n"
+    "  neap quantize model/ -o small-nvfp4 --scheme NVFP4A16 --method rtn\n"
     "  neap quantize model/ -o small-Q4_K_M --scheme GGUF:Q4_K_M --calib wiki.txt\n"
     "  neap quantize model.gguf -o small-w3 --scheme W3A16_ASYM --group-size 64\n"
     "  neap quantize model/ -o out --calib wiki.txt chats.jsonl --samples 128 --seqlen 2048\n"

@@ -87,8 +87,8 @@ EngineVerdict vllm(const ModelConfig& config, const LayerLayouts& layers) {
   }
   if (objection) return {"vLLM", false, *objection};
   if (other_bits)
-    return {"vLLM", true, "from July 2026 on, on a GPU: 4 and 8 bits are older than the others"};
-  if (padded) return {"vLLM", true, "from July 2026 on: sizes that are no multiples of 64 x 128"};
+    return {"vLLM", true, "needs vLLM of July 2026 or later, and a GPU: 4 and 8 bits alone are older"};
+  if (padded) return {"vLLM", true, "needs vLLM of July 2026 or later: some sizes are no multiples of 64 x 128"};
   return {"vLLM", true, ""};
 }
 
@@ -147,7 +147,7 @@ EngineVerdict vllm(BlockScaled format, bool inputs) {
       return {"vLLM", true, inputs ? "on a GPU; W4A4 on Blackwell, weights alone on others" : "on a GPU"};
     case BlockScaled::mxfp4:
       return {"vLLM", true, inputs ? "from May 2026 on, on a GPU; W4A4 on Blackwell" : "from January 2026 on, on a GPU"};
-    case BlockScaled::int4: return {"vLLM", true, "from July 2026 on, on a GPU"};
+    case BlockScaled::int4: return {"vLLM", true, "needs vLLM of July 2026 or later, and a GPU"};
   }
   return {"vLLM", false, ""};
 }
@@ -191,7 +191,7 @@ std::vector<EngineVerdict> engines_for_gguf(DType type) {
   const char* since = type == DType::mxfp4 ? "from August 2025 on" : type == DType::nvfp4 ? "from April 2026 on" : "";
   return {{"llama.cpp and what is built on it", true, since},
           {"Neap", true, ""},
-          {"vLLM, SGLang", false, "slow paths at best: choose an integer grid for these"}};
+          {"vLLM, SGLang", false, "GGUF is not what they are made for: choose an integer grid"}};
 }
 
 std::vector<EngineVerdict> engines_for(const ModelConfig& config, const LayerLayouts& layers) {
