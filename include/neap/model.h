@@ -103,9 +103,10 @@ class PackedLinears;
 
 struct LoadOptions {
   Precision precision = Precision::bf16;
-  // Blocks are kept in memory, once read, if all of them fit in this many bytes, else each is read
-  // anew when its turn comes; so is the head if it doesn't fit beside them. A packed embedding is always
-  // kept, and counts first. Activations come on top. The result is the same. 0: half of the machine's memory.
+  // Blocks are kept in memory, once read, if all of them fit in this many bytes (packed ones: as many times the
+  // first), else each is read anew when its turn comes; so is the head if it doesn't fit beside them. A packed
+  // embedding is always kept, and counts first. Activations come on top. The result is the same. 0: half of the
+  // machine's memory.
   std::uint64_t max_memory = 0;
   InputCoding inputs = InputCoding::stored;
   // Of inputs in LO-BCQ. A search loses less, and encoding takes longer; Error(argument) where there are
