@@ -23,6 +23,7 @@ struct TokenWindows {
   std::vector<Source> sources;
 
   std::int64_t tokens() const;
+  std::size_t longest() const;  // of the windows, in tokens; 0 without any
 };
 
 // Files are told apart by name: *.jsonl has one object a line, {"text": ...}, {"messages": [{"role",

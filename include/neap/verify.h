@@ -16,7 +16,7 @@ namespace neap {
 struct VerifyOptions {
   std::string text = {};      // what both models predict; empty: a page that Neap brings
   std::int64_t tokens = 512;  // of it, at most; 0: no prediction
-  double max_kl = 0;          // nats; more is an error; 0: any will do
+  double max_kl = 0;          // nats; more is an error, and so is nothing to measure it on; 0: any will do
   int threads = 0;            // 0: OpenMP's default
   ProgressCallback progress = {};
 };

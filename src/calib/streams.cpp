@@ -24,12 +24,6 @@ bool writes_residual(Stage stage) {
   return stage == Stage::attention_output || stage == Stage::mlp_hidden;
 }
 
-std::size_t longest(const TokenWindows& windows) {
-  std::size_t rows = 0;
-  for (const auto& window : windows.windows) rows = std::max(rows, window.size());
-  return rows;
-}
-
 constexpr std::size_t kRowsPerTile = 64;
 
 void scale_rows(const std::vector<float>& factors, Matrix<float>& rows) {
@@ -57,7 +51,7 @@ Streams::Streams(const Weights& weights, const TokenWindows& windows, const Stre
     : weights_(weights),
       windows_(windows),
       options_(options),
-      rope_(make_rope_table(weights.config(), longest(windows))) {
+      rope_(make_rope_table(weights.config(), windows.longest())) {
   const ModelConfig& config = weights.config();
   const std::size_t hidden = static_cast<std::size_t>(config.hidden);
   const std::size_t staged = std::max(width_of(config, Stage::attention_output),

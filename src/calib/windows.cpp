@@ -101,6 +101,12 @@ std::int64_t TokenWindows::tokens() const {
   return sum;
 }
 
+std::size_t TokenWindows::longest() const {
+  std::size_t most = 0;
+  for (const auto& window : windows) most = std::max(most, window.size());
+  return most;
+}
+
 TokenWindows read_windows(const std::vector<std::string>& files, const Tokenizer& tokenizer,
                           std::int64_t samples, std::int64_t length) {
   if (length < 1) throw Error(ErrorCode::argument, "a window needs at least one token");

@@ -148,14 +148,19 @@ void check_target_file(const std::string& path, bool overwrite) {
 
 // A model's folder, or an empty one, and nothing in it that no model has; not the one that somebody works in.
 bool is_replaceable(const std::string& folder) {
-  static const std::set<std::string> kOfModels = {".json", ".safetensors", ".gguf", ".md", ".jinja", ".model"};
-  if (fs::equivalent(folder, fs::current_path())) return false;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const fs::path& path = entry.path();
-    if (!fs::is_regular_file(entry.symlink_status())) return false;
-    if (!kOfModels.contains(path.extension().string()) && path.filename() != "merges.txt") return false;
+  static const std::set<std::string> kEndings = {".json", ".safetensors", ".gguf", ".md", ".jinja", ".model"};
+  static const std::set<std::string> kTexts = {"merges.txt", "vocab.txt"};
+  try {
+    if (fs::equivalent(folder, fs::current_path())) return false;
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      const fs::path& path = entry.path();
+      if (!fs::is_regular_file(entry.symlink_status())) return false;
+      if (!kEndings.contains(path.extension().string()) && !kTexts.contains(path.filename().string())) return false;
+    }
+    return fs::is_empty(folder) || fs::exists(folder + "/config.json") || holds_gguf(folder);
+  } catch (const fs::filesystem_error&) {
+    return false;  // what cannot be looked at
   }
-  return fs::is_empty(folder) || fs::exists(folder + "/config.json") || holds_gguf(folder);
 }
 
 // Replacing is for models; anything else at that place is more likely a slip of the pen.

@@ -187,11 +187,11 @@ bool Weights::interleaved(Role role) const {
   return gguf_ && family_->gguf_interleaved_rope && (role == Role::q || role == Role::k);
 }
 
-// Rows move whole, with their blocks.
-std::vector<std::byte> Weights::bytes_in_our_order(const StoredTensor& tensor, Role role) const {
+// A copy of a tensor's blocks: rows move whole.
+std::vector<std::byte> Weights::without_interleaving(const StoredTensor& tensor) const {
   std::vector<std::byte> bytes(tensor.bytes.begin(), tensor.bytes.end());
   const auto rows = static_cast<std::size_t>(tensor.info.shape[0]);
-  if (interleaved(role)) undo_interleaving(MatrixView(bytes.data(), rows, bytes.size() / rows), static_cast<std::size_t>(config_.head_dim));
+  undo_interleaving(MatrixView(bytes.data(), rows, bytes.size() / rows), static_cast<std::size_t>(config_.head_dim));
   return bytes;
 }
 
@@ -199,7 +199,8 @@ std::optional<QuantizedWeight> Weights::gguf_weight(std::int64_t layer, Role rol
   const std::string module = file_name(layer, role_names(role));
   const StoredTensor tensor = stored(module + ".weight");
   const auto decode = [&](const auto& layout, auto... scale) -> std::optional<QuantizedWeight> {
-    auto weight = decode_gguf_blocks(layout, bytes_in_our_order(tensor, role), tensor.info.shape[0], tensor.info.shape[1], scale...);
+    const auto moved = interleaved(role) ? without_interleaving(tensor) : std::vector<std::byte>();
+    auto weight = decode_gguf_blocks(layout, moved.empty() ? tensor.bytes : moved, tensor.info.shape[0], tensor.info.shape[1], scale...);
     checkpoint_.release(tensor.info);
     return weight;
   };

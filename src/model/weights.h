@@ -103,7 +103,7 @@ class Weights {
   float input_scale(const std::string& module) const;
   float gguf_scale(const std::string& module) const;  // what all weights of a matrix are multiplied by
   bool interleaved(Role role) const;  // whether the file has its rows in GGUF's order
-  std::vector<std::byte> bytes_in_our_order(const StoredTensor& tensor, Role role) const;
+  std::vector<std::byte> without_interleaving(const StoredTensor& tensor) const;
   // In a block type that kernels may take; nothing for others. Rows in Hugging Face's order.
   std::optional<QuantizedWeight> gguf_weight(std::int64_t layer, Role role) const;
   std::unique_ptr<const Linear> linear(std::int64_t layer, Role role, Precision precision,

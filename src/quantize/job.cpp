@@ -73,12 +73,6 @@ std::string block_types_of_layers(const Checkpoint& checkpoint) {
   return names;
 }
 
-std::int64_t longest(const TokenWindows& windows) {
-  std::size_t most = 0;
-  for (const auto& window : windows.windows) most = std::max(most, window.size());
-  return static_cast<std::int64_t>(most);
-}
-
 bool moves_factors(const Recipe& recipe) { return recipe.method == Method::awq || balances(recipe); }
 
 // The report's JSON, and what `neap verify` will want to know.
@@ -187,7 +181,7 @@ void Job::describe(const std::vector<std::string>& together) {
   if (const std::string types = block_types_of_layers(run_.checkpoint); !types.empty()) {
     report_.notes.push_back("the source's layers are quantized already (" + types + "): what that has lost stays lost, and this adds to it");
   }
-  if (longest(run_.windows) > run_.weights.config().max_positions) {
+  if (static_cast<std::int64_t>(run_.windows.longest()) > run_.weights.config().max_positions) {
     report_.notes.push_back("calibration windows are longer than the model's " + std::to_string(run_.weights.config().max_positions) + " positions");
   }
   report_.notes.insert(report_.notes.end(), writer_->notes().begin(), writer_->notes().end());

@@ -107,6 +107,17 @@ TEST_F(WriterTest, AnOldModelStaysUntilTheNewOneIsComplete) {
   EXPECT_EQ(names(), std::set<std::string>{"m"});
 }
 
+TEST_F(WriterTest, EveryFileThatAModelMayHaveCanBeReplaced) {
+  fs::create_directory(at("m"));
+  for (const char* name : {"config.json", "model.safetensors", "m.gguf", "README.md", "chat_template.jinja", "tokenizer.model", "merges.txt", "vocab.txt"}) {
+    std::ofstream(at("m/" + std::string(name))) << "old";
+  }
+  OutputDirectory out(at("m"), true);
+  out.write("config.json", "new");
+  out.commit();
+  EXPECT_FALSE(fs::exists(at("m/vocab.txt")));
+}
+
 TEST_F(WriterTest, AFolderWithAnythingBesidesAModelIsNotReplaced) {
   for (const char* other : {"notes.txt", "program", "model.py"}) {
     fs::create_directory(at("m"));
